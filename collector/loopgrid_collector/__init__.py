@@ -1,0 +1,1 @@
+"""LoopGrid's collector: OTLP in, ledger on disk."""

@@ -1,0 +1,1 @@
+"""OTLP bytes to Arrow columns. Pure: nothing here performs I/O."""

@@ -1,0 +1,278 @@
+"""The attributes of many spans (or log records) as flat columns.
+
+One *entry* is one (row, key) pair, in the order received. Everything that the dialects need is a
+selection over entries by key, so that the cost per span is a few vector operations and no loop.
+Of duplicate keys in one row the first counts, everywhere; the others stay in the JSON text.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from loopgrid_collector.otlp import values
+
+ABSENT: Final = 255
+"""``type_of`` a row that lacks the key."""
+
+_NEEDS_ESCAPE: Final = r'[\x00-\x1f"\\]'
+
+Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.int64]
+
+
+class Type(IntEnum):
+    """Which member of the AnyValue choice is set."""
+
+    EMPTY = 0
+    STRING = 1
+    BOOL = 2
+    INT = 3
+    DOUBLE = 4
+    ARRAY = 5
+    KVLIST = 6
+    BYTES = 7
+
+
+_MEMBERS: Final = (
+    ("string_value", Type.STRING),
+    ("bool_value", Type.BOOL),
+    ("int_value", Type.INT),
+    ("double_value", Type.DOUBLE),
+    ("array_value", Type.ARRAY),
+    ("kvlist_value", Type.KVLIST),
+    ("bytes_value", Type.BYTES),
+)
+
+
+class Attributes:
+    """Attributes of ``rows`` spans or log records.
+
+    Attributes:
+        rows: how many spans or log records.
+        keys: the distinct keys.
+        row: entry → row, ascending.
+        code: entry → index into ``keys``.
+        type: entry → ``Type``.
+        string: entry → the text of a STRING value, else null.
+        json: entry → the value as lossless JSON text (``values``).
+    """
+
+    def __init__(self, column: pa.ListArray) -> None:
+        """Flatten a list column of ``KeyValue`` structs as ``ptars`` decodes them.
+
+        Raises:
+            google.protobuf.message.DecodeError: a nested value cannot be parsed.
+        """
+        self.rows: int = len(column)
+        entries = column.flatten()
+        encoded = entries.field("key").dictionary_encode()
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.combine_chunks()
+        self.keys: list[str] = encoded.dictionary.to_pylist()
+        self.code: npt.NDArray[np.int32] = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+        lengths = np.diff(column.offsets.to_numpy())
+        self._lengths = lengths
+        self.row: Index = np.repeat(np.arange(self.rows, dtype=np.int64), lengths)
+        value = entries.field("value")
+        present = _mask(value.is_valid())
+        self.type: npt.NDArray[np.uint8] = np.zeros(len(self.code), dtype=np.uint8)
+        self._members: dict[Type, pa.Array] = {}
+        for name, kind in _MEMBERS:
+            member = value.field(name)
+            chosen = _mask(member.is_valid()) & present
+            if chosen.any():
+                self.type[chosen] = kind
+                self._members[kind] = member
+        self.string: pa.StringArray = (
+            self._members[Type.STRING]
+            if Type.STRING in self._members
+            else pa.nulls(len(self.code), pa.string())
+        )
+        self._index = {key: position for position, key in enumerate(self.keys)}
+        order = np.argsort(self.code, kind="stable")
+        self._order = order
+        self._starts = np.searchsorted(self.code[order], np.arange(len(self.keys) + 1))
+
+    @cached_property
+    def json(self) -> pa.StringArray:
+        """Entry → the value as lossless JSON text."""
+        text = _strings_to_json(self.string)
+        others = [(np.flatnonzero(self.type == kind), kind) for kind in self._members if kind != Type.STRING]
+        if others:
+            rest = pa.concat_arrays([_TO_JSON[kind](self._members[kind].take(pa.array(where))) for where, kind in others])
+            text = pc.coalesce(text, _scatter(rest, np.concatenate([where for where, _ in others]), len(text)))
+        return text.fill_null(values.NULL_JSON)
+
+    def objects(self) -> pa.StringArray:
+        """Row → all its attributes as one JSON object; ``{}`` where it has none."""
+        quoted = _strings_to_json(pa.array(self.keys, pa.string())).take(pa.array(self.code))
+        pairs = pc.binary_join_element_wise(quoted, self.json, ":")
+        offsets = np.concatenate(([0], np.cumsum(self._lengths))).astype(np.int32)
+        joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), pairs), ",")
+        plain = pc.binary_join_element_wise("{", joined, "}", "")
+        return self._with_irregular_rows(plain)
+
+    def _with_irregular_rows(self, plain: pa.StringArray) -> pa.StringArray:
+        irregular = {int(row) for row in self._rows_with_duplicates()}
+        for key in self.keys:
+            if key.startswith("$"):
+                irregular.update(int(row) for row in self.row[self._entries(key)])
+        if not irregular:
+            return plain
+        text = plain.to_pylist()
+        json = self.json
+        for row in irregular:
+            entries = np.flatnonzero(self.row == row)
+            text[row] = values.map_json((self.keys[self.code[i]], json[int(i)].as_py()) for i in entries)
+        return pa.array(text, pa.string())
+
+    def _rows_with_duplicates(self) -> Index:
+        pair = self.row * np.int64(len(self.keys) or 1) + self.code
+        unique, count = np.unique(pair, return_counts=True)
+        return np.unique(unique[count > 1] // (len(self.keys) or 1))
+
+    def _entries(self, key: str) -> Index:
+        position = self._index.get(key)
+        if position is None:
+            return np.empty(0, dtype=np.int64)
+        return self._order[self._starts[position] : self._starts[position + 1]]
+
+    def entries(self, key: str) -> Index:
+        """Entries that carry the key, the first one of each row, in row order."""
+        found = self._entries(key)
+        if len(found) > 1:
+            rows = self.row[found]
+            found = found[np.concatenate(([True], rows[1:] != rows[:-1]))]
+        return found
+
+    def has(self, key: str) -> Mask:
+        """Row → whether it carries the key."""
+        mask = np.zeros(self.rows, dtype=np.bool_)
+        mask[self.row[self._entries(key)]] = True
+        return mask
+
+    def type_of(self, key: str) -> npt.NDArray[np.uint8]:
+        """Row → ``Type`` of the key's value, ``ABSENT`` where it has none."""
+        kinds = np.full(self.rows, ABSENT, dtype=np.uint8)
+        found = self.entries(key)
+        kinds[self.row[found]] = self.type[found]
+        return kinds
+
+    def json_of(self, key: str) -> pa.StringArray:
+        """Row → JSON text of the key's value; null where absent."""
+        found = self.entries(key)
+        return _scatter(self.json.take(pa.array(found)), self.row[found], self.rows)
+
+    def text(self, key: str) -> pa.StringArray:
+        """Row → a STRING as it is, a BOOL, INT or DOUBLE as JSON text; null for all else."""
+        found = self.entries(key)
+        kinds = self.type[found]
+        scalar = (kinds == Type.BOOL) | (kinds == Type.INT) | (kinds == Type.DOUBLE)
+        plain = self.string.take(pa.array(found))
+        if scalar.any():
+            plain = pc.if_else(pa.array(scalar), self.json.take(pa.array(found)), plain)
+        return _scatter(plain, self.row[found], self.rows)
+
+    def integer(self, key: str) -> pa.Int64Array:
+        """Row → an INT, a DOUBLE without fraction, or a STRING of digits; null for all else."""
+        found = self.entries(key)
+        kinds = self.type[found]
+        numbers = pa.nulls(len(found), pa.int64())
+        if Type.INT in self._members:
+            numbers = self._members[Type.INT].take(pa.array(found))
+        if ((kinds == Type.DOUBLE) | (kinds == Type.STRING)).any():
+            parsed = [
+                number if kind == Type.INT else _integer(kind, self.json[int(entry)].as_py())
+                for entry, kind, number in zip(found, kinds, numbers.to_pylist(), strict=True)
+            ]
+            numbers = pa.array(parsed, pa.int64())
+        return _scatter(numbers, self.row[found], self.rows)
+
+    def keys_with_prefix(self, prefix: str) -> list[str]:
+        """Distinct keys that start with the prefix and go on after it."""
+        return [key for key in self.keys if key.startswith(prefix) and key != prefix]
+
+    def rows_with_prefix(self, prefix: str) -> Mask:
+        """Row → whether any of its keys starts with the prefix."""
+        mask = np.zeros(self.rows, dtype=np.bool_)
+        for key in self.keys_with_prefix(prefix):
+            mask[self.row[self._entries(key)]] = True
+        return mask
+
+    def of_row(self, row: int) -> dict[str, Any]:
+        """Python values of one row by key: the slow path, for content that has to be assembled."""
+        start, stop = np.searchsorted(self.row, (row, row + 1))
+        found: dict[str, Any] = {}
+        for entry in range(int(start), int(stop)):
+            key = self.keys[self.code[entry]]
+            if key not in found:
+                text = self.string[entry].as_py()
+                found[key] = text if text is not None else values.from_json(self.json[entry].as_py())
+        return found
+
+
+def _integer(kind: int, json: str) -> int | None:
+    value = orjson.loads(json)
+    try:
+        number = float(value) if kind in (Type.DOUBLE, Type.STRING) else None
+    except (ValueError, TypeError):
+        return None
+    if number is None or not number.is_integer():
+        return None
+    exact = int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() else int(number)
+    return exact if -(2**63) <= exact < 2**63 else None
+
+
+def _mask(array: pa.Array) -> Mask:
+    mask: Mask = array.to_numpy(zero_copy_only=False).astype(np.bool_)
+    return mask
+
+
+def _scatter(part: pa.Array, rows: Index, length: int) -> Any:
+    """An array of ``length`` with ``part[i]`` at ``rows[i]`` and null elsewhere."""
+    indices = np.full(length, -1, dtype=np.int64)
+    indices[rows] = np.arange(len(rows))
+    return part.take(pa.array(indices, mask=indices < 0))
+
+
+def _strings_to_json(strings: pa.StringArray) -> pa.StringArray:
+    escape = pc.match_substring_regex(strings, _NEEDS_ESCAPE)
+    where = np.flatnonzero(_mask(escape.fill_null(False)))
+    if not len(where):
+        return pc.binary_join_element_wise('"', strings, '"', "")
+    # orjson escapes one string at a time, in C; only content with quotes or line breaks comes here.
+    escaped = [orjson.dumps(text).decode() for text in strings.take(pa.array(where)).to_pylist()]
+    plain = pc.if_else(escape, pa.scalar(None, pa.string()), strings)
+    quoted = pc.binary_join_element_wise('"', plain, '"', "")
+    return pc.coalesce(quoted, _scatter(pa.array(escaped, pa.string()), where, len(strings)))
+
+
+def _map_to_json(column: pa.Array) -> pa.StringArray:
+    return _nested(column, is_map=True)
+
+
+def _array_to_json(column: pa.Array) -> pa.StringArray:
+    return _nested(column, is_map=False)
+
+
+def _nested(column: pa.Array, *, is_map: bool) -> pa.StringArray:
+    members = column.field("values").to_pylist()
+    return pa.array([values.keyed_values_json(payloads, is_map=is_map) for payloads in members], pa.string())
+
+
+_TO_JSON: Final = {
+    Type.BOOL: lambda column: pc.cast(column, pa.string()),
+    Type.INT: lambda column: pc.cast(column, pa.string()),
+    Type.DOUBLE: lambda column: pa.array([values.double_json(x) for x in column.to_pylist()], pa.string()),
+    Type.ARRAY: _array_to_json,
+    Type.KVLIST: _map_to_json,
+    Type.BYTES: lambda column: pa.array([values.bytes_json(x) for x in column.to_pylist()], pa.string()),
+}

@@ -1,0 +1,385 @@
+"""OTLP protobuf bytes to the received columns of the ledger.
+
+Laws:
+
+* Pure: bytes in, columns out.
+* Every item of a request ends in exactly one of two places: a row, or ``refused`` with its bytes
+  and the reason. One bad item never costs its neighbours.
+* Nothing received is changed or defaulted. An empty string is kept apart from an absent one only
+  where protobuf itself can tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import ptars
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from loopgrid_collector.otlp import values
+from loopgrid_collector.otlp.attributes import Attributes
+from loopgrid_collector.otlp.envelope import Envelope, cut
+
+TRACE_ID_BYTES: Final = 16
+SPAN_ID_BYTES: Final = 8
+
+_handlers = ptars.HandlerPool([Span.DESCRIPTOR.file, LogRecord.DESCRIPTOR.file])
+_SPAN: Final = _handlers.get_for_message(Span.DESCRIPTOR)
+_LOG: Final = _handlers.get_for_message(LogRecord.DESCRIPTOR)
+_UNREADABLE: Final = (ValueError, DecodeError)
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An item that could not become a row: its bytes, and why."""
+
+    reason_code: str
+    reason: str
+    signal: str
+    payload: bytes
+    trace_id: bytes | None = None
+    span_id: int | None = None
+    resource: str | None = None
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The items of one request that became rows, and those that did not.
+
+    Attributes:
+        columns: the received columns of ``store.spans`` or ``store.logs``, by name.
+        attributes: the rows' attributes.
+        payloads: each row's own bytes.
+        scope_name: per row, the instrumentation scope's name.
+        service_name: per row, ``service.name`` of the resource; null where absent.
+        refused: everything else that the request held.
+    """
+
+    columns: dict[str, pa.Array]
+    attributes: Attributes
+    payloads: pa.BinaryArray
+    scope_name: pa.StringArray
+    service_name: pa.StringArray
+    refused: list[Refused]
+
+    @property
+    def rows(self) -> int:
+        """How many items became rows."""
+        return self.attributes.rows
+
+
+def decode_traces(body: bytes) -> Batch:
+    """Decode an ``ExportTraceServiceRequest``.
+
+    Raises:
+        Undecodable: the body is not one.
+    """
+    return _decode(body, "traces", _SPAN, _span_faults, _span_columns)
+
+
+def decode_logs(body: bytes) -> Batch:
+    """Decode an ``ExportLogsServiceRequest``.
+
+    Raises:
+        Undecodable: the body is not one.
+    """
+    return _decode(body, "logs", _LOG, _log_faults, _log_columns)
+
+
+_Faults = Callable[[pa.RecordBatch], list[tuple[str, Mask]]]
+_Columns = Callable[[pa.RecordBatch, pa.BinaryArray], dict[str, pa.Array]]
+
+
+def _decode(body: bytes, signal: str, handler: Any, faults: _Faults, columns: _Columns) -> Batch:
+    envelope = cut(body)
+    surroundings, keep, refused = _surroundings(envelope, signal)
+    items = envelope.items.filter(pa.array(keep)) if not keep.all() else envelope.items
+    scope = envelope.scope[keep]
+
+    decoded, attributes, readable, unreadable = _readable(items, signal, handler)
+    refused += unreadable
+    items, scope = items.filter(pa.array(readable)) if unreadable else items, scope[readable]
+
+    bad = np.zeros(len(items), dtype=np.bool_)
+    for reason, mask in faults(decoded):
+        for row in np.flatnonzero(mask & ~bad):
+            refused.append(Refused("invalid", reason, signal, items[int(row)].as_py()))
+        bad |= mask
+    if bad.any():
+        good = pa.array(~bad)
+        items, scope, decoded = items.filter(good), scope[~bad], decoded.filter(good)
+        attributes = Attributes(decoded.column("attributes"))
+
+    rows = pa.array(scope)
+    received = columns(decoded, items)
+    received["attributes"] = attributes.objects()
+    received["resource"] = pa.array(surroundings.resource, pa.string()).take(rows)
+    received["scope"] = pa.array(surroundings.scope, pa.string()).take(rows)
+    return Batch(
+        columns=received,
+        attributes=attributes,
+        payloads=items,
+        scope_name=pa.array(surroundings.scope_name, pa.string()).take(rows),
+        service_name=pa.array(surroundings.service_name, pa.string()).take(rows),
+        refused=refused,
+    )
+
+
+def _readable(
+    items: pa.BinaryArray, signal: str, handler: Any
+) -> tuple[pa.RecordBatch, Attributes, Mask, list[Refused]]:
+    """Decode all items at once; where that fails, find out which ones are to blame."""
+    everything = np.ones(len(items), dtype=np.bool_)
+    try:
+        decoded = handler.array_to_record_batch(items)
+        attributes = Attributes(decoded.column("attributes"))
+        attributes.json  # noqa: B018 — nested values are parsed here, and may be what cannot be read
+    except _UNREADABLE:
+        refused: list[Refused] = []
+        for row, item in enumerate(items):
+            try:
+                alone = handler.array_to_record_batch(pa.array([item.as_py()], pa.binary()))
+                Attributes(alone.column("attributes")).json  # noqa: B018 — as above
+            except _UNREADABLE as error:
+                everything[row] = False
+                reason = f"the item's bytes cannot be read: {error}"
+                refused.append(Refused("unreadable", reason, signal, item.as_py()))
+        decoded = handler.array_to_record_batch(items.filter(pa.array(everything)))
+        return decoded, Attributes(decoded.column("attributes")), everything, refused
+    return decoded, attributes, everything, []
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What stands around the items, one entry per scope."""
+
+    resource: list[str]
+    scope: list[str]
+    scope_name: list[str]
+    service_name: list[str | None]
+
+
+def _surroundings(envelope: Envelope, signal: str) -> tuple[_Surroundings, Mask, list[Refused]]:
+    resources = [_resource(payload, schema_url) for payload, schema_url in envelope.resources]
+    found = _Surroundings([], [], [], [])
+    broken = np.zeros(len(envelope.scopes), dtype=np.bool_)
+    for position, (owner, payload, schema_url) in enumerate(envelope.scopes):
+        resource, scope = resources[owner], _scope(payload, schema_url)
+        broken[position] = resource is None or scope is None
+        found.resource.append(resource[0] if resource else "")
+        found.service_name.append(resource[1] if resource else None)
+        found.scope.append(scope[0] if scope else "")
+        found.scope_name.append(scope[1] if scope else "")
+    keep = ~broken[envelope.scope] if len(envelope.scope) else np.ones(0, dtype=np.bool_)
+    refused = [
+        Refused("unreadable", "the resource or scope around the item cannot be read", signal, item.as_py())
+        for item in envelope.items.filter(pa.array(~keep))
+    ]
+    return found, keep, refused
+
+
+def _resource(payload: bytes, schema_url: str) -> tuple[str, str | None] | None:
+    try:
+        resource = Resource.FromString(payload)
+    except DecodeError:
+        return None
+    members = [("attributes", _attributes_json(resource.attributes))]
+    members += _optional_members(schema_url, resource.dropped_attributes_count)
+    if resource.entity_refs:
+        entities = [
+            values.map_json(
+                [
+                    ("type", values.text_json(entity.type)),
+                    ("schema_url", values.text_json(entity.schema_url)),
+                    ("id_keys", _texts_json(entity.id_keys)),
+                    ("description_keys", _texts_json(entity.description_keys)),
+                ]
+            )
+            for entity in resource.entity_refs
+        ]
+        members.append(("entities", "[" + ",".join(entities) + "]"))
+    service = next((kv.value for kv in resource.attributes if kv.key == "service.name"), None)
+    named = service is not None and service.WhichOneof("value") == "string_value"
+    return values.map_json(members), service.string_value if service is not None and named else None
+
+
+def _scope(payload: bytes, schema_url: str) -> tuple[str, str] | None:
+    try:
+        scope = InstrumentationScope.FromString(payload)
+    except DecodeError:
+        return None
+    members = [
+        ("name", values.text_json(scope.name)),
+        ("version", values.text_json(scope.version)),
+        ("attributes", _attributes_json(scope.attributes)),
+        *_optional_members(schema_url, scope.dropped_attributes_count),
+    ]
+    return values.map_json(members), scope.name
+
+
+def _optional_members(schema_url: str, dropped: int) -> list[tuple[str, str]]:
+    members = []
+    if schema_url:
+        members.append(("schema_url", values.text_json(schema_url)))
+    if dropped:
+        members.append(("dropped_attributes", str(dropped)))
+    return members
+
+
+def _attributes_json(attributes: Sequence[KeyValue]) -> str:
+    return values.map_json((kv.key, values.any_value_json(kv.value)) for kv in attributes)
+
+
+def _texts_json(texts: Sequence[str]) -> str:
+    return "[" + ",".join(map(values.text_json, texts)) + "]"
+
+
+def _id_faults(column: pa.Array, size: int, name: str) -> tuple[str, Mask]:
+    wrong = pc.or_(
+        pc.not_equal(pc.binary_length(column), size), pc.equal(column, pa.scalar(bytes(size), pa.binary()))
+    )
+    return f"{name} must be {size} bytes and not all zero", wrong.to_numpy(zero_copy_only=False)
+
+
+def _span_faults(batch: pa.RecordBatch) -> list[tuple[str, Mask]]:
+    parent = pc.binary_length(batch.column("parent_span_id")).to_numpy(zero_copy_only=False)
+    return [
+        _id_faults(batch.column("trace_id"), TRACE_ID_BYTES, "trace_id"),
+        _id_faults(batch.column("span_id"), SPAN_ID_BYTES, "span_id"),
+        ("parent_span_id must be 8 bytes, or absent", (parent != 0) & (parent != SPAN_ID_BYTES)),
+    ]
+
+
+def _log_faults(batch: pa.RecordBatch) -> list[tuple[str, Mask]]:
+    trace = pc.binary_length(batch.column("trace_id")).to_numpy(zero_copy_only=False)
+    span = pc.binary_length(batch.column("span_id")).to_numpy(zero_copy_only=False)
+    return [
+        ("trace_id must be 16 bytes, or absent", (trace != 0) & (trace != TRACE_ID_BYTES)),
+        ("span_id must be 8 bytes, or absent", (span != 0) & (span != SPAN_ID_BYTES)),
+    ]
+
+
+def _uuids(column: pa.BinaryArray, *, optional: bool = False) -> pa.Array:
+    if optional:
+        absent = pc.equal(pc.binary_length(column), 0)
+        column = pc.if_else(absent, pa.scalar(None, pa.binary()), column)
+    return pa.ExtensionArray.from_storage(pa.uuid(), column.cast(pa.binary(TRACE_ID_BYTES)))
+
+
+def _span_ids(column: pa.BinaryArray, *, optional: bool = False) -> pa.Array:
+    absent = pc.equal(pc.binary_length(column), 0)
+    if optional:
+        column = pc.if_else(absent, pa.scalar(bytes(SPAN_ID_BYTES), pa.binary()), column)
+    joined = b"".join(column.to_pylist())
+    numbers = np.frombuffer(joined, dtype=">u8").astype(np.uint64)
+    return pa.array(numbers, mask=numbers == 0) if optional else pa.array(numbers)
+
+
+def _or_null(column: pa.Array) -> pa.Array:
+    """Protobuf cannot tell an empty string (or a zero counter) from an absent one; nor do we claim to."""
+    empty = pa.scalar("" if pa.types.is_string(column.type) else 0, column.type)
+    return pc.if_else(pc.equal(column, empty), pa.scalar(None, column.type), column)
+
+
+def _span_columns(batch: pa.RecordBatch, items: pa.BinaryArray) -> dict[str, pa.Array]:
+    status = batch.column("status")
+    code = status.field("code").fill_null(0)
+    events, links = _events_and_links(batch, items)
+    return {
+        "trace_id": _uuids(batch.column("trace_id")),
+        "span_id": _span_ids(batch.column("span_id")),
+        "parent_span_id": _span_ids(batch.column("parent_span_id"), optional=True),
+        "trace_state": _or_null(batch.column("trace_state")),
+        "flags": _or_null(batch.column("flags")),
+        "name": batch.column("name"),
+        "span_kind": batch.column("kind"),
+        "start_ns": batch.column("start_time_unix_nano"),
+        "end_ns": batch.column("end_time_unix_nano"),
+        "status_code": code,
+        "status_message": _or_null(status.field("message").fill_null("")),
+        "events": events,
+        "links": links,
+        "dropped_attributes": _or_null(batch.column("dropped_attributes_count")),
+        "dropped_events": _or_null(batch.column("dropped_events_count")),
+        "dropped_links": _or_null(batch.column("dropped_links_count")),
+    }
+
+
+def _events_and_links(batch: pa.RecordBatch, items: pa.BinaryArray) -> tuple[pa.Array, pa.Array]:
+    """JSON lists of events and links. Few spans have any, so those few are parsed one by one."""
+    events: list[str | None] = [None] * len(items)
+    links: list[str | None] = [None] * len(items)
+    counts = pc.add(pc.list_value_length(batch.column("events")), pc.list_value_length(batch.column("links")))
+    for row in np.flatnonzero(counts.to_numpy(zero_copy_only=False)):
+        span = Span.FromString(items[int(row)].as_py())
+        if span.events:
+            events[row] = "[" + ",".join(map(_event_json, span.events)) + "]"
+        if span.links:
+            links[row] = "[" + ",".join(map(_link_json, span.links)) + "]"
+    return pa.array(events, pa.string()), pa.array(links, pa.string())
+
+
+def _event_json(event: Span.Event) -> str:
+    members = [
+        ("name", values.text_json(event.name)),
+        ("time_ns", str(event.time_unix_nano)),
+        ("attributes", _attributes_json(event.attributes)),
+        *_optional_members("", event.dropped_attributes_count),
+    ]
+    return values.map_json(members)
+
+
+def _link_json(link: Span.Link) -> str:
+    members = [
+        ("trace_id", values.text_json(link.trace_id.hex())),
+        ("span_id", values.text_json(link.span_id.hex())),
+        ("attributes", _attributes_json(link.attributes)),
+        *_optional_members("", link.dropped_attributes_count),
+    ]
+    if link.trace_state:
+        members.append(("trace_state", values.text_json(link.trace_state)))
+    if link.flags:
+        members.append(("flags", str(link.flags)))
+    return values.map_json(members)
+
+
+def _log_columns(batch: pa.RecordBatch, items: pa.BinaryArray) -> dict[str, pa.Array]:
+    return {
+        "trace_id": _uuids(_not_zero(batch.column("trace_id")), optional=True),
+        "span_id": _span_ids(batch.column("span_id"), optional=True),
+        "flags": _or_null(batch.column("flags")),
+        "time_ns": batch.column("time_unix_nano"),
+        "observed_ns": batch.column("observed_time_unix_nano"),
+        "severity_number": batch.column("severity_number"),
+        "severity_text": _or_null(batch.column("severity_text")),
+        "event_name": _or_null(batch.column("event_name")),
+        "body": _bodies(items),
+        "dropped_attributes": _or_null(batch.column("dropped_attributes_count")),
+    }
+
+
+def _not_zero(column: pa.BinaryArray) -> pa.BinaryArray:
+    """The specification: a log record's all-zero trace id means that it has none."""
+    zero = pa.scalar(bytes(TRACE_ID_BYTES), pa.binary())
+    return pc.if_else(pc.equal(column, zero), pa.scalar(b"", pa.binary()), column)
+
+
+def _bodies(items: pa.BinaryArray) -> pa.StringArray:
+    records = map(LogRecord.FromString, items.to_pylist())
+    return pa.array(
+        [values.any_value_json(record.body) if record.HasField("body") else None for record in records],
+        pa.string(),
+    )
