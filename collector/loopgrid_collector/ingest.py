@@ -1,0 +1,200 @@
+"""The one door that acknowledges: decode → normalise → append → answer.
+
+Laws:
+
+* Returning a receipt means committed, durable and visible. Nothing else in the house may say so.
+* Every item of a request is stored, known already, kept as a conflict, or in quarantine with its
+  reason; the four counts add up to what was sent.
+* The bytes in the house are bounded by ``max_queued_bytes``; beyond it a request is refused before any
+  work is done on it, and may be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from loopgrid_collector.config import CollectorConfig
+from loopgrid_collector.dialects.normalise import LogFacts, SpanFacts, normalise_logs, normalise_spans
+from loopgrid_collector.errors import Overloaded, Undecodable
+from loopgrid_collector.ledger import digest as digests
+from loopgrid_collector.ledger.ledger import Ledger
+from loopgrid_collector.ledger.records import Append, Entry, Receipt, sealed, sealed_entries
+from loopgrid_collector.otlp.decode import decode_logs, decode_traces
+
+_DECODER_THREADS = 2
+
+
+def traces_append(body: bytes) -> Append:
+    """An ``ExportTraceServiceRequest`` as rows for the ledger.
+
+    Raises:
+        Undecodable: the body is not one.
+    """
+    batch = decode_traces(body)
+    if not batch.rows:
+        return Append(refused=batch.refused)
+    dropped = batch.columns["dropped_attributes"].fill_null(0)
+    facts = SpanFacts(
+        name=batch.columns["name"],
+        status_code=batch.columns["status_code"].to_numpy(zero_copy_only=False),
+        status_message=batch.columns["status_message"],
+        scope_name=batch.scope_name,
+        events=batch.columns["events"],
+        resource_service=batch.service_name,
+        dropped_attributes=np.asarray(dropped.to_numpy(zero_copy_only=False)),
+    )
+    columns = {**batch.columns, **normalise_spans(batch.attributes, facts)}
+    return Append(
+        spans=sealed(digests.SPANS, columns), span_payloads=batch.payloads, refused=batch.refused
+    )
+
+
+def logs_append(body: bytes) -> Append:
+    """An ``ExportLogsServiceRequest`` as rows for the ledger.
+
+    Raises:
+        Undecodable: the body is not one.
+    """
+    batch = decode_logs(body)
+    if not batch.rows:
+        return Append(refused=batch.refused)
+    facts = LogFacts(
+        event_name=batch.columns["event_name"],
+        body_json=batch.columns["body"],
+        resource_service=batch.service_name,
+    )
+    columns = {**batch.columns, **normalise_logs(batch.attributes, facts)}
+    return Append(logs=sealed(digests.LOGS, columns), refused=batch.refused)
+
+
+def _metrics_checked(body: bytes) -> None:
+    try:
+        ExportMetricsServiceRequest.FromString(body)
+    except DecodeError as error:
+        raise Undecodable("The body is not an OTLP metrics request in protobuf.") from error
+
+
+class Ingest:
+    """Takes requests in, in any number at once."""
+
+    def __init__(self, ledger: Ledger, config: CollectorConfig) -> None:
+        """A door into ``ledger``."""
+        self._ledger = ledger
+        self._limit = config.max_queued_bytes
+        self._queued_bytes = 0
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._decoders = ThreadPoolExecutor(_DECODER_THREADS, thread_name_prefix="ingest-decode")
+
+    async def traces(self, body: bytes) -> Receipt:
+        """Store an ``ExportTraceServiceRequest`` (protobuf, not compressed).
+
+        Raises:
+            Undecodable: the body is not one; nothing is stored.
+            Retryable: nothing is stored; the same request may succeed later.
+        """
+        return await self._taken("traces", body, traces_append)
+
+    async def logs(self, body: bytes) -> Receipt:
+        """Store an ``ExportLogsServiceRequest``. Errors as for :meth:`traces`."""
+        return await self._taken("logs", body, logs_append)
+
+    async def metrics(self, body: bytes) -> Receipt:
+        """Accept an ``ExportMetricsServiceRequest``; it is counted and dropped.
+
+        Raises:
+            Undecodable: the body is not one.
+        """
+        with self._admitted("metrics", len(body)):
+            await asyncio.get_running_loop().run_in_executor(self._decoders, _metrics_checked, body)
+            self._count("metrics.requests_dropped", 1)
+            return Receipt()
+
+    async def entry(self, entry: Entry) -> int:
+        """Store something said about a decision; the id of the commit that holds it.
+
+        Raises:
+            Retryable: nothing is stored.
+        """
+        receipt = await asyncio.wrap_future(self._ledger.append(Append(entries=sealed_entries([entry]))))
+        return self._entry_stored(receipt)
+
+    def traces_blocking(self, body: bytes) -> Receipt:
+        """:meth:`traces`, for threads without an event loop."""
+        return self._taken_blocking("traces", body, traces_append)
+
+    def logs_blocking(self, body: bytes) -> Receipt:
+        """:meth:`logs`, for threads without an event loop."""
+        return self._taken_blocking("logs", body, logs_append)
+
+    def entry_blocking(self, entry: Entry) -> int:
+        """:meth:`entry`, for threads without an event loop."""
+        return self._entry_stored(self._ledger.append(Append(entries=sealed_entries([entry]))).result())
+
+    def counters(self) -> Mapping[str, int]:
+        """Counts since the start, by dotted name; ``queued_bytes`` is the present value."""
+        with self._lock:
+            return {**self._counts, "queued_bytes": self._queued_bytes}
+
+    def close(self) -> None:
+        """Let the decoder threads end. Requests under way are finished first."""
+        self._decoders.shutdown(wait=True)
+
+    async def _taken(self, signal: str, body: bytes, decode: Callable[[bytes], Append]) -> Receipt:
+        with self._admitted(signal, len(body)):
+            loop = asyncio.get_running_loop()
+            append = await loop.run_in_executor(self._decoders, decode, body)
+            receipt = await asyncio.wrap_future(self._appended(append))
+            return self._counted(signal, receipt)
+
+    def _taken_blocking(self, signal: str, body: bytes, decode: Callable[[bytes], Append]) -> Receipt:
+        with self._admitted(signal, len(body)):
+            return self._counted(signal, self._appended(decode(body)).result())
+
+    def _appended(self, append: Append) -> Future[Receipt]:
+        if append.rows:
+            return self._ledger.append(append)
+        nothing: Future[Receipt] = Future()
+        nothing.set_result(Receipt())
+        return nothing
+
+    @contextmanager
+    def _admitted(self, signal: str, size: int) -> Iterator[None]:
+        with self._lock:
+            if self._queued_bytes + size > self._limit:
+                self._counts[f"{signal}.requests_overloaded"] += 1
+                raise Overloaded("More is arriving than can be stored right now; send again in a moment.")
+            self._queued_bytes += size
+            self._counts[f"{signal}.requests"] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._queued_bytes -= size
+
+    def _counted(self, signal: str, receipt: Receipt) -> Receipt:
+        with self._lock:
+            self._counts[f"{signal}.stored"] += receipt.stored
+            self._counts[f"{signal}.duplicates"] += receipt.duplicates
+            self._counts[f"{signal}.conflicts"] += receipt.conflicts
+            self._counts[f"{signal}.rejected"] += receipt.rejected
+        return receipt
+
+    def _count(self, name: str, by: int) -> None:
+        with self._lock:
+            self._counts[name] += by
+
+    def _entry_stored(self, receipt: Receipt) -> int:
+        self._count("entries.stored", receipt.stored)
+        if receipt.commit_id is None:
+            raise AssertionError("an entry is always new, so its commit has an id")
+        return receipt.commit_id

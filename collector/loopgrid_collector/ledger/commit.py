@@ -1,0 +1,262 @@
+"""One group commit: what is new, what is a duplicate, what conflicts, and the evidence over it.
+
+Idempotency: the key of a span is (trace_id, span_id). The same key with the same content is a
+duplicate, however late it comes; with other content it is a conflict, kept beside the first one. "The
+same" is decided by the record digest under the stored record's own salt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from loopgrid_collector.ledger import digest as digests
+from loopgrid_collector.ledger import merkle
+from loopgrid_collector.ledger.digest import Form
+from loopgrid_collector.ledger.head import Head
+from loopgrid_collector.ledger.opening import now
+from loopgrid_collector.ledger.records import Append, Receipt, plain, sealed_refusals
+from loopgrid_collector.ledger.statements import QUERIES
+from loopgrid_collector.otlp.decode import Refused
+
+_CONFLICT: Final = "a span with these ids is stored already, with other content; the first one stands"
+_MAX_REASONS: Final = 3
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What became of one append, while it is being found out."""
+
+    stored: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    rejected: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def receipt(self, commit_id: int | None) -> Receipt:
+        message = "; ".join(dict.fromkeys(self.reasons[:_MAX_REASONS]))
+        return Receipt(
+            self.stored, self.duplicates, self.conflicts, self.rejected, message, commit_id if self.stored or self.conflicts or self.rejected else None
+        )
+
+
+class Commit:
+    """One transaction on the writer's connection. Use once."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, head: Head) -> None:
+        """A commit on top of ``head``."""
+        self._connection = connection
+        self._head = head
+        self._leaves: list[bytes] = []
+        self._tables: list[tuple[str, pa.Table]] = []
+
+    def run(self, appends: Sequence[Append]) -> tuple[list[Receipt], Head]:
+        """Store what is new in ``appends``, durably.
+
+        Returns:
+            A receipt for each append, and the head of the ledger afterwards.
+
+        Raises:
+            duckdb.Error: nothing was stored.
+        """
+        tallies = [_Tally() for _ in appends]
+        self._connection.execute("BEGIN")
+        try:
+            conflicts = self._spans(appends, tallies)
+            self._logs(appends, tallies)
+            self._entries(appends, tallies)
+            self._refusals(appends, tallies, conflicts)
+            head = self._seal()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        changed = head.commit_id if head.commit_id != self._head.commit_id else None
+        return [tally.receipt(changed) for tally in tallies], head
+
+    def _roll_back(self) -> None:
+        try:
+            self._connection.execute("ROLLBACK")
+        except duckdb.Error:
+            # A COMMIT that failed has ended the transaction already; the error on its way up says why.
+            return
+
+    def _spans(self, appends: Sequence[Append], tallies: Sequence[_Tally]) -> list[tuple[int, Refused]]:
+        table, owners = _joined([append.spans for append in appends])
+        if table is None:
+            return []
+        keys = list(zip(plain(table.column("trace_id")), plain(table.column("span_id")), strict=True))
+        candidates = self._stored("stored_spans", table, ("trace_id", "span_id"))
+        _add_repeats(candidates, keys, table)
+        duplicates, differing = _same_or_not(digests.SPANS, table, candidates)
+        payloads = pa.concat_arrays(
+            [append.span_payloads for append in appends if append.spans is not None and append.span_payloads is not None]
+        )
+        conflicts = [(owners[row], _conflict(table, keys[row], payloads[row].as_py(), row)) for row in differing]
+        for row in duplicates:
+            tallies[owners[row]].duplicates += 1
+        self._take("append_spans", table, owners, {*duplicates, *differing}, tallies)
+        return conflicts
+
+    def _logs(self, appends: Sequence[Append], tallies: Sequence[_Tally]) -> None:
+        table, owners = _joined([append.logs for append in appends])
+        if table is None:
+            return
+        columns = ("trace_id", "span_id", "time_ns", "observed_ns")
+        candidates = self._stored("stored_logs", table, columns)
+        _add_repeats(candidates, list(zip(*(plain(table.column(name)) for name in columns), strict=True)), table)
+        duplicates, _ = _same_or_not(digests.LOGS, table, candidates)
+        for row in duplicates:
+            tallies[owners[row]].duplicates += 1
+        self._take("append_logs", table, owners, duplicates, tallies)
+
+    def _entries(self, appends: Sequence[Append], tallies: Sequence[_Tally]) -> None:
+        table, owners = _joined([append.entries for append in appends])
+        if table is not None:
+            self._take("append_entries", table, owners, set(), tallies)
+
+    def _refusals(
+        self, appends: Sequence[Append], tallies: Sequence[_Tally], conflicts: Sequence[tuple[int, Refused]]
+    ) -> None:
+        """Quarantine and conflicts. The same bytes refused again are the same fact, and kept once."""
+        items = [(owner, item) for owner, append in enumerate(appends) for item in append.refused]
+        items += conflicts
+        if not items:
+            return
+        table = sealed_refusals([item for _, item in items])
+        known = {row for row, _, _ in self._stored("stored_refusals", table, ("reason_code", "signal", "payload"))}
+        seen: set[tuple[str, str, bytes]] = set()
+        for row, (owner, item) in enumerate(items):
+            key = (item.reason_code, item.signal, item.payload)
+            again = row in known or key in seen
+            seen.add(key)
+            if again:
+                known.add(row)
+            tally = tallies[owner]
+            tally.reasons.append(item.reason)
+            if item.reason_code != "conflict":
+                tally.rejected += 1
+            elif again:
+                tally.duplicates += 1
+            else:
+                tally.conflicts += 1
+        self._add("append_refused", table, known)
+
+    def _take(
+        self, statement: str, table: pa.Table, owners: Sequence[int], without: set[int], tallies: Sequence[_Tally]
+    ) -> None:
+        for row, owner in enumerate(owners):
+            if row not in without:
+                tallies[owner].stored += 1
+        self._add(statement, table, without)
+
+    def _add(self, statement: str, table: pa.Table, without: set[int]) -> None:
+        if without:
+            table = table.filter(pa.array([row not in without for row in range(len(table))]))
+        if len(table):
+            self._leaves += plain(table.column("digest"))
+            self._tables.append((statement, table))
+
+    def _stored(self, query: str, table: pa.Table, columns: Sequence[str]) -> list[tuple[int, bytes, bytes]]:
+        """Rows of the batch for which the ledger may hold the same item, with its salt and digest."""
+        batch = table.select(columns).append_column("row", pa.array(range(len(table)), pa.int64()))
+        with self._registered(batch):
+            found = self._connection.execute(QUERIES[query]).fetchall()
+        return [(row[0], *(row[1:] or (b"", b""))) for row in found]
+
+    @contextmanager
+    def _registered(self, batch: pa.Table) -> Iterator[None]:
+        self._connection.register("batch", batch)
+        try:
+            yield
+        finally:
+            self._connection.unregister("batch")
+
+    def _seal(self) -> Head:
+        """Write the rows with their places, and the commit over them."""
+        if not self._leaves:
+            return self._head
+        recorded_at = now()
+        commit_id, first = self._head.commit_id + 1, self._head.records
+        position = first
+        for statement, table in self._tables:
+            count = len(table)
+            placed = (
+                table.append_column("position", pa.array(range(position, position + count), pa.int64()))
+                .append_column("recorded_at", pa.repeat(pa.scalar(recorded_at, pa.timestamp("us")), count))
+                .append_column("commit_id", pa.repeat(pa.scalar(commit_id, pa.int64()), count))
+            )
+            with self._registered(placed):
+                self._connection.execute(QUERIES[statement])
+            position += count
+        root = merkle.root(self._leaves)
+        previous = bytes.fromhex(self._head.chain)
+        chain = digests.chain(previous, commit_id, first, len(self._leaves), root, _microseconds(recorded_at))
+        self._connection.execute(
+            QUERIES["append_commit"],
+            {
+                "commit_id": commit_id,
+                "first_record": first,
+                "records": len(self._leaves),
+                "root": root,
+                "previous": previous,
+                "chain": chain,
+                "recorded_at": recorded_at,
+            },
+        )
+        return Head(self._head.ledger_id, commit_id, position, chain.hex())
+
+
+def _microseconds(moment: Any) -> int:
+    value: int = pa.scalar(moment, pa.timestamp("us")).value
+    return value
+
+
+def _joined(tables: Sequence[pa.Table | None]) -> tuple[pa.Table | None, list[int]]:
+    """All tables as one, and for each row the append that it belongs to."""
+    present = [(owner, table) for owner, table in enumerate(tables) if table is not None and len(table)]
+    if not present:
+        return None, []
+    owners = [owner for owner, table in present for _ in range(len(table))]
+    return pa.concat_tables([table for _, table in present]), owners
+
+
+def _add_repeats(
+    candidates: list[tuple[int, bytes, bytes]], keys: Sequence[Any], table: pa.Table
+) -> None:
+    """Add the rows whose key came earlier in the same batch."""
+    if len(set(keys)) == len(keys):
+        return
+    stored = {row for row, _, _ in candidates}
+    first: dict[Any, int] = {}
+    for row, key in enumerate(keys):
+        earlier = first.setdefault(key, row)
+        if earlier != row and row not in stored:
+            salt, digest = (table.column(name)[earlier].as_py() for name in ("salt", "digest"))
+            candidates.append((row, salt, digest))
+
+
+def _same_or_not(
+    form: Form, table: pa.Table, candidates: Sequence[tuple[int, bytes, bytes]]
+) -> tuple[set[int], set[int]]:
+    """Rows with the same content as a candidate, and rows for which no candidate has the same."""
+    same: set[int] = set()
+    rows: dict[int, dict[str, Any]] = {}
+    for row, salt, digest in candidates:
+        if row not in rows:
+            piece = table.slice(row, 1)
+            rows[row] = {name: plain(piece.column(name))[0] for name in (*form.facts, *form.content)}
+        if digests.digest(form, rows[row], salt) == digest:
+            same.add(row)
+    return same, set(rows) - same
+
+
+def _conflict(table: pa.Table, key: tuple[bytes, int], payload: bytes, row: int) -> Refused:
+    resource, scope = (table.column(name)[row].as_py() for name in ("resource", "scope"))
+    return Refused("conflict", _CONFLICT, "traces", payload, key[0], key[1], resource, scope)
+

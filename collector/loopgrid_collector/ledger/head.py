@@ -1,0 +1,82 @@
+"""The head file: what the ledger must at least contain, kept beside it.
+
+Guarantee: when :func:`write` returns, the head survives a crash of the process and of the machine,
+whole: either the old one or the new one is found, never a part of one.
+
+Evidence: temporary file in the same folder, ``fsync``, ``rename``, ``fsync`` of the folder; the order
+that POSIX asks for, and that ext4, XFS and APFS keep.
+
+Hole: a device that acknowledges a flush it did not do. And whoever can write both files can rewrite
+both; the head detects a ledger that got shorter, not a patient forger (see ``docs/spec/ledger.md``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from loopgrid_collector.errors import LedgerForeign
+
+SUFFIX = ".head"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest commit that was acknowledged.
+
+    Attributes:
+        ledger_id: which ledger this is the head of.
+        commit_id: number of that commit; 0 for a ledger without commits.
+        records: how many records the ledger held with it.
+        chain: its chain value, hex.
+    """
+
+    ledger_id: str
+    commit_id: int
+    records: int
+    chain: str
+
+
+def path_of(ledger: Path) -> Path:
+    """Where the head of a ledger file lies."""
+    return ledger.with_name(ledger.name + SUFFIX)
+
+
+def read(path: Path) -> Head | None:
+    """The head, or None where there is none yet.
+
+    Raises:
+        LedgerForeign: the file exists and is not a head.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        return Head(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise LedgerForeign(
+            f"{path} is damaged: it should hold the ledger's last commit as JSON. Restore it from a backup; "
+            "only if there is none, and after checking the ledger, move it away to start without it."
+        ) from error
+
+
+def write(path: Path, head: Head) -> None:
+    """Replace the head durably.
+
+    Raises:
+        OSError: it could not be written; the old head is still there.
+    """
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(asdict(head), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

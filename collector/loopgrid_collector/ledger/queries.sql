@@ -1,0 +1,70 @@
+-- name: ledger_tables
+-- Whether the attached file already holds a ledger, and whether it holds anything at all.
+SELECT
+    count(*) FILTER (WHERE schema_name = 'store' AND table_name = 'ledger') AS is_ledger,
+    count(*) AS tables
+FROM duckdb_tables()
+WHERE database_name = 'ledger';
+
+-- name: ledger_identity
+-- Who made this ledger, and with which schema and views; the newest row counts.
+SELECT ledger_id, schema_version, views FROM store.ledger ORDER BY created_at DESC LIMIT 1;
+
+-- name: add_ledger_identity
+-- Say which schema and views this ledger has from now on.
+INSERT INTO store.ledger VALUES ($ledger_id, $schema_version, $views, $created_at, $created_by);
+
+-- name: last_commit
+-- The newest commit and how many records the ledger holds with it.
+SELECT commit_id, first_record + records AS records, chain
+FROM store.commits ORDER BY commit_id DESC LIMIT 1;
+
+-- name: commit_at
+-- The chain value of one commit.
+SELECT chain FROM store.commits WHERE commit_id = $commit_id;
+
+-- name: stored_spans
+-- Spans of the batch whose ids are stored already, with what is needed to compare their content.
+SELECT batch.row AS row, stored.salt AS salt, stored.digest AS digest
+FROM batch
+JOIN store.spans AS stored ON stored.trace_id = batch.trace_id AND stored.span_id = batch.span_id;
+
+-- name: stored_conflicts
+-- Conflicts kept under the given ids.
+SELECT trace_id, span_id, payload FROM store.refused
+WHERE reason_code = 'conflict' AND trace_id IN (SELECT trace_id FROM batch);
+
+-- name: stored_logs
+-- Log records that may be the same as one of the batch.
+SELECT batch.row AS row, stored.salt AS salt, stored.digest AS digest
+FROM batch
+JOIN store.logs AS stored
+  ON stored.time_ns = batch.time_ns AND stored.observed_ns = batch.observed_ns
+ AND stored.trace_id IS NOT DISTINCT FROM batch.trace_id AND stored.span_id IS NOT DISTINCT FROM batch.span_id;
+
+-- name: stored_refusals
+-- Quarantined payloads that are the same as one of the batch.
+SELECT DISTINCT batch.row AS row
+FROM batch
+JOIN store.refused AS stored
+  ON stored.reason_code = batch.reason_code AND stored.signal = batch.signal AND stored.payload = batch.payload;
+
+-- name: append_spans
+INSERT INTO store.spans BY NAME SELECT * FROM batch;
+
+-- name: append_logs
+INSERT INTO store.logs BY NAME SELECT * FROM batch;
+
+-- name: append_entries
+INSERT INTO store.entries BY NAME SELECT * FROM batch;
+
+-- name: append_refused
+INSERT INTO store.refused BY NAME SELECT * FROM batch;
+
+-- name: append_commit
+INSERT INTO store.commits
+VALUES ($commit_id, $first_record, $records, $root, $previous, $chain, $recorded_at);
+
+-- name: checkpoint
+-- Fold the write-ahead log into the file.
+CHECKPOINT ledger;

@@ -1,0 +1,376 @@
+-- The public views of the ledger (docs/spec/ledger.md). Stable names, stable columns.
+--
+-- Every timestamp is UTC. JSON columns always parse. A null says "not recorded", never "empty".
+-- Views whose names end in _rows stand in `store`, carry the physical keys (trace_key, span_key) and are
+-- there for the server's own look-ups; everybody else reads the views in `main`.
+
+-- Messages that arrived in log records, put together per span.
+CREATE OR REPLACE VIEW store.log_content_rows AS
+SELECT
+    trace_id AS trace_key,
+    span_id  AS span_key,
+    '[' || string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY position) || ']'   AS input,
+    '[' || string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY position) || ']' AS system,
+    '[' || string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY position) || ']' AS output
+FROM store.logs
+WHERE trace_id IS NOT NULL AND span_id IS NOT NULL
+  AND (input IS NOT NULL OR system IS NOT NULL OR output IS NOT NULL)
+GROUP BY trace_id, span_id;
+
+-- Every decision and model call, with its content looked up and its physical keys.
+CREATE OR REPLACE VIEW store.decision_rows AS
+WITH placed AS (
+    SELECT
+        s.*,
+        coalesce(s.input, json_extract_string(s.attributes, '$."' || s.input_ref || '"'), l.input)     AS body_text,
+        coalesce(json_extract_string(s.attributes, '$."' || s.system_ref || '"'), l.system)            AS system_text,
+        coalesce(s.output, json_extract_string(s.attributes, '$."' || s.output_ref || '"'), l.output)  AS output_text,
+        json_extract_string(s.attributes, '$."' || s.tools_ref || '"')                                 AS tools_text,
+        l.input IS NOT NULL OR l.output IS NOT NULL                                                    AS content_in_logs
+    FROM store.spans AS s
+    LEFT JOIN store.log_content_rows AS l ON l.trace_key = s.trace_id AND l.span_key = s.span_id
+    WHERE s.kind IN ('decision', 'inference')
+),
+joined AS (
+    SELECT
+        *,
+        CASE
+            WHEN system_text IS NULL THEN body_text
+            WHEN body_text IS NULL OR body_text = '[]' THEN '[{"role":"system","parts":' || system_text || '}]'
+            WHEN starts_with(body_text, '[') THEN '[{"role":"system","parts":' || system_text || '},' || substr(body_text, 2)
+            ELSE body_text
+        END AS input_text
+    FROM placed
+)
+SELECT
+    replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id) AS decision_id,
+    replace(CAST(trace_id AS VARCHAR), '-', '')                                      AS trace_id,
+    format('{:016x}', span_id)                                                       AS span_id,
+    format('{:016x}', parent_span_id)                                                AS parent_span_id,
+    kind,
+    dialect,
+    decision_type,
+    service_name,
+    CASE status_code WHEN 1 THEN 'ok' WHEN 2 THEN 'error' END                        AS status,
+    CASE WHEN json_valid(input_text) THEN CAST(input_text AS JSON) ELSE to_json(input_text) END      AS input,
+    CASE WHEN json_valid(output_text) THEN CAST(output_text AS JSON) ELSE to_json(output_text) END   AS output,
+    prompt_name,
+    prompt_version,
+    prompt_template,
+    CAST(prompt_variables AS JSON)                                                   AS prompt_variables,
+    model_provider,
+    model_name,
+    model_response_name,
+    CAST(model_parameters AS JSON)                                                   AS model_parameters,
+    CASE WHEN json_valid(tools_text) THEN CAST(tools_text AS JSON) ELSE to_json(tools_text) END      AS tools,
+    input_tokens,
+    output_tokens,
+    cache_read_tokens,
+    cache_write_tokens,
+    reasoning_tokens,
+    finish_reasons,
+    response_id,
+    error_type,
+    error_message,
+    session_id,
+    user_id,
+    agent_name,
+    "function",
+    tags,
+    CAST(metadata AS JSON)                                                           AS metadata,
+    CASE WHEN start_ns > 0 THEN make_timestamp(CAST(start_ns // 1000 AS BIGINT)) END AS started_at,
+    CASE WHEN start_ns > 0 AND end_ns > 0
+         THEN CAST(CAST(end_ns AS HUGEINT) - CAST(start_ns AS HUGEINT) AS DOUBLE) / 1e6 END          AS duration_ms,
+    EXISTS (SELECT 1 FROM store.entries AS e WHERE e.entry_type = 'mark'
+            AND e.trace_id = joined.trace_id AND e.span_id = joined.span_id)         AS incorrect,
+    EXISTS (SELECT 1 FROM store.entries AS e WHERE e.entry_type = 'correction'
+            AND e.trace_id = joined.trace_id AND e.span_id = joined.span_id)         AS corrected,
+    replay_id,
+    replay_of,
+    CASE WHEN replayability = 'none' AND content_in_logs AND model_name IS NOT NULL AND body_text IS NOT NULL
+         THEN 'approximate' ELSE replayability END                                   AS replayability,
+    CASE WHEN NOT content_in_logs THEN lossiness
+         ELSE nullif(list_filter(lossiness, lambda code: NOT starts_with(code, 'content_off')), []) END AS lossiness,
+    producer_id,
+    producer_seq,
+    record_version,
+    mapping_version,
+    recorded_at,
+    commit_id,
+    lower(hex(digest))                                                               AS digest,
+    joined.trace_id AS trace_key,
+    joined.span_id  AS span_key,
+    joined.start_ns AS start_key
+FROM joined;
+
+-- Which spans ran inside a decorated (or recorded) decision: the nearest one above them.
+CREATE OR REPLACE VIEW store.step_rows AS
+WITH RECURSIVE inside AS (
+    SELECT trace_id, span_id AS owner_span_id, span_id, 0 AS depth
+    FROM store.spans
+    WHERE kind = 'decision'
+    UNION ALL
+    SELECT child.trace_id, inside.owner_span_id, child.span_id, inside.depth + 1
+    FROM inside
+    JOIN store.spans AS child ON child.trace_id = inside.trace_id AND child.parent_span_id = inside.span_id
+    WHERE child.kind <> 'decision'
+)
+SELECT trace_id AS trace_key, span_id AS span_key, owner_span_id AS owner_key, depth
+FROM inside
+WHERE depth > 0;
+
+-- One row per decision: decorated, recorded, or a model call that no such decision contains.
+CREATE OR REPLACE VIEW main.decisions AS
+SELECT d.* EXCLUDE (trace_key, span_key, start_key)
+FROM store.decision_rows AS d
+ANTI JOIN store.step_rows AS step ON step.trace_key = d.trace_key AND step.span_key = d.span_key;
+
+-- One row per span, as received.
+CREATE OR REPLACE VIEW main.spans AS
+SELECT
+    replace(CAST(trace_id AS VARCHAR), '-', '')                                      AS trace_id,
+    format('{:016x}', span_id)                                                       AS span_id,
+    format('{:016x}', parent_span_id)                                                AS parent_span_id,
+    service_name,
+    name,
+    CASE span_kind WHEN 1 THEN 'internal' WHEN 2 THEN 'server' WHEN 3 THEN 'client'
+                   WHEN 4 THEN 'producer' WHEN 5 THEN 'consumer' END                 AS span_kind,
+    kind,
+    dialect,
+    CASE WHEN start_ns > 0 THEN make_timestamp(CAST(start_ns // 1000 AS BIGINT)) END AS start_time,
+    CASE WHEN end_ns > 0 THEN make_timestamp(CAST(end_ns // 1000 AS BIGINT)) END     AS end_time,
+    start_ns,
+    end_ns,
+    CASE status_code WHEN 1 THEN 'ok' WHEN 2 THEN 'error' END                        AS status,
+    status_message,
+    CAST(attributes AS JSON)                                                         AS attributes,
+    json_extract(resource, '$.attributes')                                           AS resource,
+    CAST(scope AS JSON)                                                              AS scope,
+    CAST(events AS JSON)                                                             AS events,
+    CAST(links AS JSON)                                                              AS links,
+    trace_state,
+    flags,
+    dropped_attributes,
+    dropped_events,
+    dropped_links,
+    recorded_at,
+    commit_id,
+    position,
+    lower(hex(digest))                                                               AS digest
+FROM store.spans;
+
+-- One row per span inside a decision.
+CREATE OR REPLACE VIEW main.steps AS
+SELECT
+    replace(CAST(s.trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', s.span_id)           AS decision_id,
+    replace(CAST(s.trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', step.owner_key)      AS owner_decision_id,
+    step.depth,
+    s.kind,
+    s.name,
+    s.dialect,
+    s.service_name,
+    CASE s.status_code WHEN 1 THEN 'ok' WHEN 2 THEN 'error' END                                    AS status,
+    d.input,
+    d.output,
+    s.model_provider,
+    s.model_name,
+    s.model_response_name,
+    s.input_tokens,
+    s.output_tokens,
+    s.error_type,
+    CASE WHEN s.start_ns > 0 THEN make_timestamp(CAST(s.start_ns // 1000 AS BIGINT)) END           AS started_at,
+    CASE WHEN s.start_ns > 0 AND s.end_ns > 0
+         THEN CAST(CAST(s.end_ns AS HUGEINT) - CAST(s.start_ns AS HUGEINT) AS DOUBLE) / 1e6 END    AS duration_ms,
+    s.recorded_at,
+    s.commit_id
+FROM store.step_rows AS step
+JOIN store.spans AS s ON s.trace_id = step.trace_key AND s.span_id = step.span_key
+LEFT JOIN store.decision_rows AS d ON d.trace_key = step.trace_key AND d.span_key = step.span_key;
+
+-- One row per OpenTelemetry event: log records, and events carried on spans.
+CREATE OR REPLACE VIEW main.events AS
+SELECT
+    replace(CAST(trace_id AS VARCHAR), '-', '')                                      AS trace_id,
+    format('{:016x}', span_id)                                                       AS span_id,
+    'log'                                                                            AS source,
+    event_name                                                                       AS name,
+    CASE WHEN time_ns > 0 THEN make_timestamp(CAST(time_ns // 1000 AS BIGINT))
+         WHEN observed_ns > 0 THEN make_timestamp(CAST(observed_ns // 1000 AS BIGINT)) END AS time,
+    severity_number,
+    severity_text,
+    service_name,
+    CAST(body AS JSON)                                                               AS body,
+    CAST(attributes AS JSON)                                                         AS attributes,
+    recorded_at,
+    commit_id,
+    lower(hex(digest))                                                               AS digest
+FROM store.logs
+UNION ALL
+SELECT
+    replace(CAST(trace_id AS VARCHAR), '-', ''),
+    format('{:016x}', span_id),
+    'span',
+    json_extract_string(event, '$.name'),
+    make_timestamp(CAST(CAST(json_extract_string(event, '$.time_ns') AS UBIGINT) // 1000 AS BIGINT)),
+    NULL,
+    NULL,
+    service_name,
+    NULL,
+    json_extract(event, '$.attributes'),
+    recorded_at,
+    commit_id,
+    lower(hex(digest))
+FROM (SELECT *, unnest(json_extract(events, '$[*]')) AS event FROM store.spans WHERE events IS NOT NULL);
+
+-- One row per mark: somebody said that the decision was incorrect.
+CREATE OR REPLACE VIEW main.marks AS
+SELECT
+    entry_id                                                                         AS mark_id,
+    replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id) AS decision_id,
+    json_extract_string(body, '$.reason')                                            AS reason,
+    actor                                                                            AS marked_by,
+    recorded_at,
+    commit_id,
+    position,
+    lower(hex(digest))                                                               AS digest
+FROM store.entries
+WHERE entry_type = 'mark';
+
+-- One row per correction: the output a human says is right.
+CREATE OR REPLACE VIEW main.corrections AS
+SELECT
+    entry_id                                                                         AS correction_id,
+    replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id) AS decision_id,
+    json_extract(body, '$.output')                                                   AS output,
+    actor                                                                            AS corrected_by,
+    json_extract_string(body, '$.reason')                                            AS reason,
+    json_extract_string(body, '$.supersedes')                                        AS supersedes,
+    recorded_at,
+    commit_id,
+    position,
+    lower(hex(digest))                                                               AS digest
+FROM store.entries
+WHERE entry_type = 'correction';
+
+-- One row per corrected decision: its newest correction.
+CREATE OR REPLACE VIEW main.ground_truth AS
+SELECT decision_id, output, correction_id, corrected_by, recorded_at
+FROM main.corrections
+QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY position DESC) = 1;
+
+-- One row per replay. What ran is known by the decision that carries the replay's id, and by nothing else.
+CREATE OR REPLACE VIEW main.replays AS
+WITH requests AS (
+    SELECT
+        *,
+        replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id) AS decision_id
+    FROM store.entries
+    WHERE entry_type = 'replay' AND subject_id IS NULL
+),
+transitions AS (
+    SELECT subject_id, arg_max(body, position) AS body, max(recorded_at) AS recorded_at
+    FROM store.entries
+    WHERE entry_type = 'replay' AND subject_id IS NOT NULL
+    GROUP BY subject_id
+),
+results AS (
+    SELECT
+        replay_id,
+        replay_of,
+        arg_min(replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id), position) AS decision_id,
+        arg_min(status_code, position) AS status_code,
+        min(recorded_at)               AS recorded_at
+    FROM store.spans
+    WHERE kind = 'decision' AND replay_id IS NOT NULL
+    GROUP BY replay_id, replay_of
+)
+SELECT
+    requests.entry_id                                                        AS replay_id,
+    requests.decision_id                                                     AS decision_id,
+    json_extract_string(requests.body, '$.executor')                         AS executor,
+    json_extract(requests.body, '$.overrides')                               AS overrides,
+    CASE
+        WHEN results.decision_id IS NOT NULL AND results.status_code = 2 THEN 'failed'
+        WHEN results.decision_id IS NOT NULL THEN 'completed'
+        ELSE coalesce(json_extract_string(transitions.body, '$.status'), json_extract_string(requests.body, '$.status'))
+    END                                                                      AS status,
+    CASE WHEN results.decision_id IS NULL
+         THEN coalesce(json_extract_string(transitions.body, '$.reason'), json_extract_string(requests.body, '$.reason'))
+    END                                                                      AS reason,
+    results.decision_id                                                      AS result_decision_id,
+    requests.actor                                                           AS requested_by,
+    json_extract_string(requests.body, '$.idempotency_key')                  AS idempotency_key,
+    requests.recorded_at                                                     AS requested_at,
+    coalesce(results.recorded_at, transitions.recorded_at)                   AS completed_at,
+    requests.commit_id                                                       AS commit_id,
+    requests.position                                                        AS position
+FROM requests
+LEFT JOIN transitions ON transitions.subject_id = requests.entry_id
+LEFT JOIN results ON results.replay_id = requests.entry_id AND results.replay_of = requests.decision_id;
+
+-- One row per experiment.
+CREATE OR REPLACE VIEW main.experiments AS
+SELECT entry_id AS experiment_id, actor AS started_by, CAST(body AS JSON) AS definition, recorded_at AS started_at, commit_id
+FROM store.entries
+WHERE entry_type = 'experiment';
+
+-- One row per emitting process: does its count have gaps? Counts start at 1.
+CREATE OR REPLACE VIEW main.producers AS
+SELECT
+    producer_id,
+    any_value(service_name)                                  AS service_name,
+    count(DISTINCT producer_seq)                             AS received,
+    max(producer_seq)                                        AS last_seq,
+    max(producer_seq) - count(DISTINCT producer_seq)         AS missing,
+    min(recorded_at)                                         AS first_recorded_at,
+    max(recorded_at)                                         AS last_recorded_at
+FROM store.spans
+WHERE producer_id IS NOT NULL AND producer_seq IS NOT NULL
+GROUP BY producer_id;
+
+-- One row per item that could not be stored as what it claimed to be.
+CREATE OR REPLACE VIEW main.quarantine AS
+SELECT
+    reason_code,
+    reason,
+    signal,
+    replace(CAST(trace_id AS VARCHAR), '-', '') AS trace_id,
+    format('{:016x}', span_id)                  AS span_id,
+    payload,
+    CAST(resource AS JSON)                      AS resource,
+    CAST(scope AS JSON)                         AS scope,
+    recorded_at,
+    commit_id,
+    position,
+    lower(hex(digest))                          AS digest
+FROM store.refused
+WHERE reason_code <> 'conflict';
+
+-- One row per span that came under the ids of a stored one with other content. The first one stands.
+CREATE OR REPLACE VIEW main.conflicts AS
+SELECT
+    replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id) AS decision_id,
+    replace(CAST(trace_id AS VARCHAR), '-', '') AS trace_id,
+    format('{:016x}', span_id)                  AS span_id,
+    reason,
+    payload,
+    CAST(resource AS JSON)                      AS resource,
+    CAST(scope AS JSON)                         AS scope,
+    recorded_at,
+    commit_id,
+    position,
+    lower(hex(digest))                          AS digest
+FROM store.refused
+WHERE reason_code = 'conflict';
+
+-- One row per durable group append.
+CREATE OR REPLACE VIEW main.commits AS
+SELECT
+    commit_id,
+    first_record,
+    records,
+    lower(hex(root))     AS root,
+    lower(hex(previous)) AS previous,
+    lower(hex(chain))    AS chain,
+    recorded_at
+FROM store.commits;
