@@ -32,7 +32,8 @@ class CollectorConfig:
         duckdb_memory: DuckDB's memory limit, in its own notation.
         duckdb_threads: DuckDB's worker threads.
         checkpoint_wal_bytes: size of the write-ahead log at which it is folded into the file.
-        row_group_rows: rows of one DuckDB row group (docs/adr/0003).
+        row_group_rows: rows of one DuckDB row group; commits of at least that many rows bypass the
+            write-ahead log (docs/adr/0003).
     """
 
     ledger: str = "loopgrid.duckdb"
@@ -48,7 +49,7 @@ class CollectorConfig:
     duckdb_memory: str = "1GB"
     duckdb_threads: int = 2
     checkpoint_wal_bytes: int = 64 * 2**20
-    row_group_rows: int = 8192
+    row_group_rows: int = 2048
 
     def __post_init__(self) -> None:
         for name in ("port", "otlp_http_port", "otlp_grpc_port"):

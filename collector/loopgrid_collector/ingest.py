@@ -30,6 +30,8 @@ from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.records import Append, Entry, Receipt, sealed, sealed_entries
 from loopgrid_collector.otlp.decode import decode_logs, decode_traces
 
+__all__ = ["Entry", "Ingest", "Receipt", "logs_append", "traces_append"]
+
 _DECODER_THREADS = 2
 
 

@@ -1,0 +1,113 @@
+"""How content is read from the place where it stands: one function per form.
+
+Each takes what an attribute holds and gives messages, or None where it finds none in it. Whether
+the attribute can be kept word for word is decided in ``content``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from loopgrid_collector.dialects import messages
+from loopgrid_collector.dialects.messages import Message
+from loopgrid_collector.dialects.parsers import UnreadableError, read_json
+from loopgrid_collector.dialects.parts import Part, parts, text, tool_call
+
+_LEGACY_EVENTS: Final = {"gen_ai.content.prompt": "gen_ai.prompt", "gen_ai.content.completion": "gen_ai.completion"}
+"""2024 drafts: event → the attribute in it that holds messages as JSON."""
+
+
+def request(value: Any) -> list[Message]:
+    """A request, or whatever an application calls the input of its model call."""
+    return messages.of_request(value) or messages.generic(value, "user")
+
+
+def response(value: Any, said: str | None) -> list[Message]:
+    """A response, or whatever an application calls the output of its model call.
+
+    Args:
+        value: the decoded value.
+        said: the text it was decoded from: a model that answers in JSON still answers in text.
+    """
+    found = messages.of_response(value)
+    if found:
+        return found
+    return messages.generic(value if said is None or isinstance(value, str) else said, "assistant")
+
+
+def traceloop(row: Mapping[str, Any], prefix: str, role: str) -> list[Message]:
+    """``gen_ai.prompt.<n>.…`` and ``gen_ai.completion.<n>.…``."""
+    return messages.messages(messages.regroup(row, prefix), role)
+
+
+def openinference(row: Mapping[str, Any], prefix: str) -> list[Message]:
+    """``llm.input_messages.<n>.…`` and ``llm.output_messages.<n>.…``."""
+    found = map(messages.of_openinference, messages.regroup(row, prefix))
+    return [message for message in found if message is not None]
+
+
+def vercel_answer(row: Mapping[str, Any]) -> list[Message]:
+    """``ai.response.*`` of one model call."""
+    pieces: list[Part] = []
+    thoughts = row.get("ai.response.reasoning")
+    if isinstance(thoughts, str) and thoughts:
+        pieces.append({"type": "reasoning", "content": thoughts})
+    for key in ("ai.response.object", "ai.response.text"):
+        said = row.get(key)
+        if isinstance(said, str) and said:
+            pieces.append(text(said))
+            break
+    pieces += [
+        tool_call(call.get("toolCallId"), call.get("toolName"), call.get("input", call.get("args")))
+        for call in _list(row.get("ai.response.toolCalls"))
+        if isinstance(call, dict)
+    ]
+    return [{"role": "assistant", "parts": pieces}] if pieces else []
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        try:
+            value = read_json(value)
+        except UnreadableError:
+            return []
+    return value if isinstance(value, list) else []
+
+
+def events(found: Iterable[Mapping[str, Any]], *, output: bool) -> list[Message]:
+    """Messages that span events carry.
+
+    Args:
+        found: the span's events.
+        output: whether the answer is asked for, or else what the model saw.
+    """
+    built: list[Message] = []
+    details = "gen_ai.output.messages" if output else "gen_ai.input.messages"
+    legacy = "gen_ai.completion" if output else "gen_ai.prompt"
+    for event in found:
+        name, attributes = event["name"], event["attributes"]
+        if name == messages.DETAILS_EVENT:
+            if not output:
+                built += instructions(attributes.get("gen_ai.system_instructions"))
+            built += messages.messages(_list(attributes.get(details)), "assistant" if output else "user")
+        elif _LEGACY_EVENTS.get(name) == legacy:
+            built += messages.messages(_list(attributes.get(legacy)), "assistant" if output else "user")
+        elif (name == messages.CHOICE_EVENT) if output else (name in messages.EVENT_ROLES):
+            message = messages.of_event(name, attributes)
+            built += [] if message is None else [message]
+    return built
+
+
+def instructions(value: Any) -> list[Message]:
+    """System instructions as a message: a list of parts, JSON text of one, or plain text."""
+    pieces = instruction_parts(value)
+    return [{"role": "system", "parts": pieces}] if pieces else []
+
+
+def instruction_parts(value: Any) -> list[Part]:
+    """The parts of system instructions."""
+    if isinstance(value, str):
+        found = _list(value)
+        return parts(found) if found or value.strip() in {"", "[]", "null"} else parts(value)
+    return parts(value)

@@ -1,0 +1,271 @@
+"""Requests, responses and events of every convention to a list of OpenTelemetry GenAI messages.
+
+A message is ``{"role", "parts": […]}``, with ``name`` and, on output, ``finish_reason`` where they
+were sent. Canonical content of the same call is the same whoever recorded it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from loopgrid_collector.dialects.parsers import UnreadableError, finish_reason, read_json
+from loopgrid_collector.dialects.parts import Part, is_canonical, media, part, parts, present, tool_call, tool_response
+
+Message = dict[str, Any]
+
+_ROLES: Final = {"model": "assistant", "ai": "assistant", "human": "user", "function": "tool", "developer": "system"}
+
+EVENT_ROLES: Final = {
+    "gen_ai.system.message": "system",
+    "gen_ai.user.message": "user",
+    "gen_ai.assistant.message": "assistant",
+    "gen_ai.tool.message": "tool",
+}
+"""Events that carry one input message each."""
+
+CHOICE_EVENT: Final = "gen_ai.choice"
+"""The event that carries one output message."""
+
+DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
+"""The event that carries all content of a call in the attributes named after it."""
+
+
+def is_canonical_messages(value: Any) -> bool:
+    """Whether a decoded list of messages can be kept word for word."""
+    if not isinstance(value, list) or not value:
+        return False
+    for message in value:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            return False
+        pieces = message.get("parts")
+        if not isinstance(pieces, list) or not all(map(is_canonical, pieces)):
+            return False
+    return True
+
+
+def is_canonical_parts(value: Any) -> bool:
+    """Whether decoded system instructions can be kept word for word."""
+    return isinstance(value, list) and bool(value) and all(map(is_canonical, value))
+
+
+def has_parts(messages: Iterable[Message]) -> bool:
+    """Whether any message says anything."""
+    return any(message["parts"] for message in messages)
+
+
+def _build(role: str, pieces: list[Part], name: Any = None, reason: Any = None) -> Message:
+    return present({"role": role, "parts": pieces, "name": name, "finish_reason": finish_reason(reason)})
+
+
+def _tool_calls(calls: Any) -> list[Part]:
+    """OpenAI's nested calls, the flat ones of older conventions, and Vercel's."""
+    found = []
+    for call in calls if isinstance(calls, list) else []:
+        if not isinstance(call, dict):
+            continue
+        call = call.get("tool_call", call)
+        function = call.get("function") if isinstance(call.get("function"), dict) else call
+        found.append(
+            tool_call(
+                call.get("id", call.get("toolCallId")),
+                function.get("name", function.get("toolName")),
+                function.get("arguments", function.get("input", function.get("args"))),
+            )
+        )
+    return found
+
+
+def message(value: Any, default_role: str) -> Message:
+    """One message of any convention.
+
+    Args:
+        value: a message object, a content item, or plain text.
+        default_role: role of a message that states none.
+    """
+    if not isinstance(value, dict):
+        return _build(default_role, parts(value))
+    if "role" not in value and value.get("type") in {"function_call", "function_call_output", "reasoning"}:
+        role = "tool" if value["type"] == "function_call_output" else "assistant"
+        return _build(role, [part(value)])
+    role = value.get("role") if isinstance(value.get("role"), str) else default_role
+    role = _ROLES.get(role, role)
+    if isinstance(value.get("parts"), list):
+        pieces = parts(value["parts"])
+    elif role == "tool" and ("tool_call_id" in value or not isinstance(value.get("content"), list)):
+        pieces = [tool_response(value.get("tool_call_id", value.get("id")), value.get("content"))]
+    else:
+        content = value.get("content", value.get("text"))
+        thoughts = value.get("reasoning_content")
+        pieces = [{"type": "reasoning", "content": thoughts}] if isinstance(thoughts, str) and thoughts else []
+        pieces += parts(content)
+        if not content and isinstance(value.get("refusal"), str):
+            pieces.append({"type": "text", "content": value["refusal"]})
+    pieces += _tool_calls(value.get("tool_calls"))
+    if isinstance(value.get("function_call"), dict):
+        pieces += _tool_calls([value["function_call"]])
+    return _build(role, pieces, value.get("name"), value.get("finish_reason"))
+
+
+def messages(values: Iterable[Any], default_role: str) -> list[Message]:
+    """Several messages of any convention."""
+    return [message(value, default_role) for value in values]
+
+
+def generic(value: Any, role: str) -> list[Message]:
+    """A message for a value of no known shape: the value itself, as it was sent."""
+    if isinstance(value, str):
+        return [_build(role, parts(value))]
+    return [_build(role, [{"type": "generic", "generic_type": "json", "content": value}])]
+
+
+def of_request(request: Any) -> list[Message] | None:
+    """The messages of a provider's request, or of what a framework made of one; null if it is none."""
+    if isinstance(request, str):
+        return [_build("user", parts(request))]
+    if isinstance(request, list):
+        return messages(request, "user") if request and all(isinstance(item, dict) for item in request) else None
+    if not isinstance(request, dict):
+        return None
+    if isinstance(request.get("role"), str):
+        return [message(request, "user")]
+    instructions = request.get("system", request.get("instructions", request.get("system_instruction")))
+    found = [_build("system", parts(instructions))] if instructions else []
+    for member in ("messages", "input", "prompt", "contents"):
+        body = request.get(member)
+        if isinstance(body, str) and body:
+            return [*found, _build("user", parts(body))]
+        if isinstance(body, list) and body:
+            return [*found, *messages(body, "user")]
+    return found or None
+
+
+def of_response(response: Any) -> list[Message] | None:
+    """The messages of a provider's response, one per choice; null if it is none."""
+    if isinstance(response, list):
+        shaped = response and all(isinstance(item, dict) and "role" in item for item in response)
+        return messages(response, "assistant") if shaped else None
+    if not isinstance(response, dict):
+        return None
+    choices = response.get("choices")
+    if isinstance(choices, list):
+        return [_choice(choice) for choice in choices if isinstance(choice, dict)]
+    items = response.get("output")
+    if isinstance(items, list) and items and all(isinstance(item, dict) for item in items):
+        pieces = [piece for item in items for piece in message(item, "assistant")["parts"]]
+        return [_build("assistant", pieces)]
+    if "role" in response or response.get("type") == "message":
+        reason = response.get("stop_reason", response.get("finish_reason"))
+        return [{**message(response, "assistant"), **present({"finish_reason": finish_reason(reason)})}]
+    return None
+
+
+def _choice(choice: Mapping[str, Any]) -> Message:
+    body = choice.get("message", choice.get("text"))
+    return {
+        **message(body, "assistant"),
+        **present({"finish_reason": finish_reason(choice.get("finish_reason"))}),
+    }
+
+
+def of_event(name: str, body: Any) -> Message | None:
+    """The message of one per-message event; null where it holds none.
+
+    Args:
+        name: the event's name.
+        body: body of a log record, or attributes of a span event.
+    """
+    if isinstance(body, str):
+        try:
+            body = read_json(body)
+        except UnreadableError:
+            return None
+    if not isinstance(body, dict):
+        return None
+    body = {member: _member(value) if member in _JSON_MEMBERS else value for member, value in body.items()}
+    if name == CHOICE_EVENT:
+        inner = body.get("message", body)
+        found = {**message(inner, "assistant"), "finish_reason": finish_reason(body.get("finish_reason"))}
+        found["parts"] += _tool_calls(body.get("tool_calls")) if inner is not body else []
+        return present(found)
+    built = message(body, EVENT_ROLES[name])
+    return built if built["parts"] else None
+
+
+_JSON_MEMBERS: Final = frozenset({"message", "tool_calls"})
+
+
+def _member(value: Any) -> Any:
+    """Span events cannot hold maps, so these members travel as JSON text there."""
+    if isinstance(value, str) and value.startswith(("{", "[")):
+        try:
+            return read_json(value)
+        except UnreadableError:
+            return value
+    return value
+
+
+def regroup(row: Mapping[str, Any], prefix: str) -> list[Any]:
+    """Flattened keys ``<prefix><number>.<member>…`` as a list, in number order, gaps closed.
+
+    Only a purely numeric segment makes a list: ``gen_ai.prompt.name`` is no message.
+    """
+    tree = _Node()
+    for key, value in row.items():
+        if not key.startswith(prefix):
+            continue
+        segments = key[len(prefix) :].split(".")
+        if not segments[0].isdecimal():
+            continue
+        node: dict[str, Any] = tree
+        for segment in segments[:-1]:
+            below = node.get(segment)
+            if not isinstance(below, _Node):
+                below = node[segment] = _Node()
+            node = below
+        node[segments[-1]] = value
+    found = _listed(tree)
+    return found if isinstance(found, list) else []
+
+
+class _Node(dict[str, Any]):
+    """A level of keys, told apart from a map that was sent as a value."""
+
+
+def _listed(node: Any) -> Any:
+    if not isinstance(node, _Node):
+        return node
+    if node and all(segment.isdecimal() for segment in node):
+        return [_listed(node[segment]) for segment in sorted(node, key=int)]
+    return {segment: _listed(value) for segment, value in node.items()}
+
+
+def of_openinference(entry: Any) -> Message | None:
+    """The message under ``llm.input_messages.<n>`` or ``llm.output_messages.<n>``."""
+    body = entry.get("message") if isinstance(entry, dict) else None
+    if not isinstance(body, dict):
+        return None
+    calls = _tool_calls(body.get("tool_calls"))
+    pieces = []
+    for item in body.get("contents") or []:
+        content = item.get("message_content") if isinstance(item, dict) else None
+        # Anthropic's tool calls stand in both places; those under tool_calls are complete.
+        if isinstance(content, dict) and not (calls and content.get("type") == "tool_use"):
+            pieces.append(_openinference_part(content))
+    role = body.get("role") if isinstance(body.get("role"), str) else "user"
+    role = _ROLES.get(role, role)
+    said = body.get("content")
+    if role == "tool" and isinstance(said, str):
+        pieces = [tool_response(body.get("tool_call_id"), said)]
+    elif isinstance(said, str) and said and not pieces:
+        pieces = parts(said)
+    return _build(role, pieces + calls, body.get("name"))
+
+
+def _openinference_part(content: Mapping[str, Any]) -> Part:
+    if content.get("type") == "image":
+        image = content.get("image")
+        while isinstance(image, dict):
+            image = image.get("image", image.get("url"))
+        return media("image", image)
+    return part(dict(content))

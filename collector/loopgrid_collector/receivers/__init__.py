@@ -1,0 +1,1 @@
+"""The doors: OTLP over HTTP and over gRPC. Each one parses, calls ingest and answers."""
