@@ -67,9 +67,9 @@ class House:
 
 
 @contextmanager
-def house(folder: Path, **settings: Any) -> Iterator[House]:
+def house(folder: Path, *, file: str = "test.duckdb", **settings: Any) -> Iterator[House]:
     """Open the ledger in a folder, and close it in the end."""
-    config = CollectorConfig(ledger=str(folder / "test.duckdb"), **settings)
+    config = CollectorConfig(ledger=str(folder / file), **settings)
     ledger = Ledger.open(config.ledger, config)
     ingest = Ingest(ledger, config)
     try:

@@ -81,17 +81,18 @@ def frame(value: str | bytes | int | uuid.UUID | None) -> bytes:
     ``n;`` null · ``i<decimal>;`` integer · ``s<length>:<UTF-8>`` text · ``b<length>:<bytes>`` bytes.
     A UUID is its 16 bytes.
     """
+    # The exact type is asked first: nearly every value is one of four, and this runs for each of them.
+    kind = type(value)
+    if kind is str:
+        # A lone surrogate cannot come from UTF-8 input; refusing it here would lose a record.
+        encoded = value.encode("utf-8", "surrogatepass")  # type: ignore[union-attr]
+        return b"s%d:%b" % (len(encoded), encoded)
+    if kind is int:
+        return b"i%d;" % value
     if value is None:
         return b"n;"
-    if isinstance(value, int):
-        return b"i%d;" % value
-    if isinstance(value, uuid.UUID):
-        value = value.bytes
-    if isinstance(value, str):
-        # A lone surrogate cannot come from UTF-8 input; refusing it here would lose a record.
-        encoded = value.encode("utf-8", "surrogatepass")
-        return b"s%d:%b" % (len(encoded), encoded)
-    return b"b%d:%b" % (len(value), value)
+    raw = value.bytes if isinstance(value, uuid.UUID) else value
+    return b"b%d:%b" % (len(raw), raw)  # type: ignore[arg-type]
 
 
 def digest(form: Form, row: Mapping[str, Any], salt: bytes) -> bytes:

@@ -24,6 +24,15 @@ ABSENT: Final = 255
 
 _NEEDS_ESCAPE: Final = r'[\x00-\x1f"\\]'
 
+# Typed once: a bare Python string is given its type anew on each call, at a cost that shows.
+_QUOTE: Final = pa.scalar('"', pa.string())
+_OPEN: Final = pa.scalar("{", pa.string())
+_CLOSE: Final = pa.scalar("}", pa.string())
+_COLON: Final = pa.scalar(":", pa.string())
+_COMMA: Final = pa.scalar(",", pa.string())
+_NOTHING: Final = pa.scalar("", pa.string())
+_NULL_TEXT: Final = pa.scalar(None, pa.string())
+
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
 
@@ -107,17 +116,17 @@ class Attributes:
         text = _strings_to_json(self.string)
         others = [(np.flatnonzero(self.type == kind), kind) for kind in self._members if kind != Type.STRING]
         if others:
-            rest = pa.concat_arrays([_TO_JSON[kind](self._members[kind].take(pa.array(where))) for where, kind in others])
+            rest = pa.concat_arrays([_TO_JSON[kind](self._members[kind].take(pa.array(where, pa.int64()))) for where, kind in others])
             text = pc.coalesce(text, _scatter(rest, np.concatenate([where for where, _ in others]), len(text)))
         return text.fill_null(values.NULL_JSON)
 
     def objects(self) -> pa.StringArray:
         """Row → all its attributes as one JSON object; ``{}`` where it has none."""
-        quoted = _strings_to_json(pa.array(self.keys, pa.string())).take(pa.array(self.code))
-        pairs = pc.binary_join_element_wise(quoted, self.json, ":")
+        quoted = _strings_to_json(pa.array(self.keys, pa.string())).take(pa.array(self.code, pa.int32()))
+        pairs = pc.binary_join_element_wise(quoted, self.json, _COLON)
         offsets = np.concatenate(([0], np.cumsum(self._lengths))).astype(np.int32)
-        joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), pairs), ",")
-        plain = pc.binary_join_element_wise("{", joined, "}", "")
+        joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pairs), _COMMA)
+        plain = pc.binary_join_element_wise(_OPEN, joined, _CLOSE, _NOTHING)
         return self._with_irregular_rows(plain)
 
     def _with_irregular_rows(self, plain: pa.StringArray) -> pa.StringArray:
@@ -169,16 +178,16 @@ class Attributes:
     def json_of(self, key: str) -> pa.StringArray:
         """Row → JSON text of the key's value; null where absent."""
         found = self.entries(key)
-        return _scatter(self.json.take(pa.array(found)), self.row[found], self.rows)
+        return _scatter(self.json.take(pa.array(found, pa.int64())), self.row[found], self.rows)
 
     def text(self, key: str) -> pa.StringArray:
         """Row → a STRING as it is, a BOOL, INT or DOUBLE as JSON text; null for all else."""
         found = self.entries(key)
         kinds = self.type[found]
         scalar = (kinds == Type.BOOL) | (kinds == Type.INT) | (kinds == Type.DOUBLE)
-        plain = self.string.take(pa.array(found))
+        plain = self.string.take(pa.array(found, pa.int64()))
         if scalar.any():
-            plain = pc.if_else(pa.array(scalar), self.json.take(pa.array(found)), plain)
+            plain = pc.if_else(pa.array(scalar, pa.bool_()), self.json.take(pa.array(found, pa.int64())), plain)
         return _scatter(plain, self.row[found], self.rows)
 
     def integer(self, key: str) -> pa.Int64Array:
@@ -187,7 +196,7 @@ class Attributes:
         kinds = self.type[found]
         numbers = pa.nulls(len(found), pa.int64())
         if Type.INT in self._members:
-            numbers = self._members[Type.INT].take(pa.array(found))
+            numbers = self._members[Type.INT].take(pa.array(found, pa.int64()))
         if ((kinds == Type.DOUBLE) | (kinds == Type.STRING)).any():
             parsed = [
                 number if kind == Type.INT else _integer(kind, self.json[int(entry)].as_py())
@@ -240,18 +249,18 @@ def _scatter(part: pa.Array, rows: Index, length: int) -> Any:
     """An array of ``length`` with ``part[i]`` at ``rows[i]`` and null elsewhere."""
     indices = np.full(length, -1, dtype=np.int64)
     indices[rows] = np.arange(len(rows))
-    return part.take(pa.array(indices, mask=indices < 0))
+    return part.take(pa.array(indices, pa.int64(), mask=indices < 0))
 
 
 def _strings_to_json(strings: pa.StringArray) -> pa.StringArray:
     escape = pc.match_substring_regex(strings, _NEEDS_ESCAPE)
     where = np.flatnonzero(_mask(escape.fill_null(False)))
     if not len(where):
-        return pc.binary_join_element_wise('"', strings, '"', "")
+        return pc.binary_join_element_wise(_QUOTE, strings, _QUOTE, _NOTHING)
     # orjson escapes one string at a time, in C; only content with quotes or line breaks comes here.
-    escaped = [orjson.dumps(text).decode() for text in strings.take(pa.array(where)).to_pylist()]
-    plain = pc.if_else(escape, pa.scalar(None, pa.string()), strings)
-    quoted = pc.binary_join_element_wise('"', plain, '"', "")
+    escaped = [orjson.dumps(text).decode() for text in strings.take(pa.array(where, pa.int64())).to_pylist()]
+    plain = pc.if_else(escape, _NULL_TEXT, strings)
+    quoted = pc.binary_join_element_wise(_QUOTE, plain, _QUOTE, _NOTHING)
     return pc.coalesce(quoted, _scatter(pa.array(escaped, pa.string()), where, len(strings)))
 
 
