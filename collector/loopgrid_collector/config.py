@@ -78,7 +78,7 @@ class CollectorConfig:
             text = environ.get(variable)
             if text is None:
                 continue
-            convert = type(field.default)
+            convert: type[Any] = type(field.default)
             try:
                 values[field.name] = convert(text)
             except ValueError as error:

@@ -18,16 +18,15 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-import numpy as np
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from loopgrid_collector.config import CollectorConfig
-from loopgrid_collector.dialects.normalise import LogFacts, SpanFacts, normalise_logs, normalise_spans
 from loopgrid_collector.errors import Overloaded, Undecodable
 from loopgrid_collector.ledger import digest as digests
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.records import Append, Entry, Receipt, sealed, sealed_entries
+from loopgrid_collector.mapping import log_columns, span_columns
 from loopgrid_collector.otlp.decode import decode_logs, decode_traces
 
 __all__ = ["Entry", "Ingest", "Receipt", "logs_append", "traces_append"]
@@ -44,20 +43,8 @@ def traces_append(body: bytes) -> Append:
     batch = decode_traces(body)
     if not batch.rows:
         return Append(refused=batch.refused)
-    dropped = batch.columns["dropped_attributes"].fill_null(0)
-    facts = SpanFacts(
-        name=batch.columns["name"],
-        status_code=batch.columns["status_code"].to_numpy(zero_copy_only=False),
-        status_message=batch.columns["status_message"],
-        scope_name=batch.scope_name,
-        events=batch.columns["events"],
-        resource_service=batch.service_name,
-        dropped_attributes=np.asarray(dropped.to_numpy(zero_copy_only=False)),
-    )
-    columns = {**batch.columns, **normalise_spans(batch.attributes, facts)}
-    return Append(
-        spans=sealed(digests.SPANS, columns), span_payloads=batch.payloads, refused=batch.refused
-    )
+    columns = {**batch.columns, **span_columns(batch)}
+    return Append(spans=sealed(digests.SPANS, columns), span_payloads=batch.payloads, refused=batch.refused)
 
 
 def logs_append(body: bytes) -> Append:
@@ -69,12 +56,7 @@ def logs_append(body: bytes) -> Append:
     batch = decode_logs(body)
     if not batch.rows:
         return Append(refused=batch.refused)
-    facts = LogFacts(
-        event_name=batch.columns["event_name"],
-        body_json=batch.columns["body"],
-        resource_service=batch.service_name,
-    )
-    columns = {**batch.columns, **normalise_logs(batch.attributes, facts)}
+    columns = {**batch.columns, **log_columns(batch)}
     return Append(logs=sealed(digests.LOGS, columns), refused=batch.refused)
 
 

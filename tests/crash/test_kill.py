@@ -95,7 +95,10 @@ def test_kill_9_under_load_keeps_every_acknowledged_span_exactly_once(tmp_path: 
         answer = urllib3.request(
             "POST",
             f"{again.api}/v1/sql",
-            json={"query": "SELECT count(*), count(DISTINCT span_id), (SELECT count(*) FROM conflicts) FROM spans"},
+            json={
+                "query": "SELECT count(*), count(DISTINCT span_id), "
+                "(SELECT count(*) FROM conflicts) FROM spans"
+            },
         )
         assert [[len(possible), len(possible), 0]] == json.loads(answer.data)["rows"]
     finally:

@@ -30,7 +30,7 @@ class House:
 
     def count(self, view: str) -> int:
         """How many rows a view has."""
-        (row,) = self.rows(f"SELECT count(*) FROM {view}")
+        (row,) = self.rows(f"FROM {view} SELECT count(*)")
         return int(row[0])
 
     def broken_evidence(self) -> list[str]:
@@ -42,7 +42,7 @@ class House:
         leaves: dict[int, bytes] = {}
         for form in digests.FORMS:
             names = (*form.facts, *form.content, "position", "salt", "digest")
-            for row in self.rows(f"SELECT {', '.join(names)} FROM store.{form.table}"):
+            for row in self.rows(f"FROM store.{form.table} SELECT {', '.join(names)}"):
                 record = dict(zip(names, row, strict=True))
                 if record["position"] in leaves:
                     faults.append(f"position {record['position']} is taken twice")
@@ -50,7 +50,10 @@ class House:
                 if digests.digest(form, record, record["salt"]) != record["digest"]:
                     faults.append(f"{form.table} at {record['position']} does not match its digest")
         chain, position = bytes(32), 0
-        query = "SELECT commit_id, first_record, records, root, previous, chain, epoch_us(recorded_at) FROM store.commits ORDER BY commit_id"
+        query = (
+            "SELECT commit_id, first_record, records, root, previous, chain, epoch_us(recorded_at) "
+            "FROM store.commits ORDER BY commit_id"
+        )
         for commit_id, first, records, root, previous, claimed, time_us in self.rows(query):
             if first != position or previous != chain:
                 faults.append(f"commit {commit_id} does not follow the one before")

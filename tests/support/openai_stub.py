@@ -13,7 +13,7 @@ from typing import Any
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:  # noqa: N802 — the name that http.server calls
+    def do_POST(self) -> None:
         request: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         words = [word for message in request["messages"] for word in str(message["content"]).split()]
         answer = {

@@ -1,0 +1,1 @@
+"""Attributes of any instrumentation to the decision record. Pure: nothing here performs I/O."""

@@ -17,13 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loopgrid_collector.dialects import parsers
+from loopgrid_collector.dialects.arrow import (
+    TEXT,
+    TEXTS,
+    Mask,
+    joined,
+    map_distinct,
+    missing,
+    only_where,
+    without_empty,
+)
 from loopgrid_collector.dialects.parsers import UnreadableError, plain_json, read_json, write_json
 from loopgrid_collector.dialects.table import Members, Source
 from loopgrid_collector.otlp import values
 from loopgrid_collector.otlp.attributes import Attributes, Type
-
-Mask = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
 
 _COUNTABLE_PAIRS: Final = 1 << 22
 """(row, key) pairs up to which counting them is quicker than sorting them."""
@@ -83,15 +90,14 @@ class Spans:
     @cached_property
     def failed(self) -> Mask:
         """Which spans ended in an error."""
-        return np.asarray(self.facts.status_code) == _STATUS_ERROR
+        return np.array(self.facts.status_code == _STATUS_ERROR, dtype=np.bool_)
 
     @cached_property
-    def repeated_keys(self) -> Mask:
-        """Which spans carry a key more than once.
+    def irregular(self) -> frozenset[int]:
+        """Spans that carry a key more than once, or one that begins with ``$``.
 
         Their attributes are stored as pairs, so that a reference by name would find nothing.
         """
-        mask = np.zeros(self.rows, dtype=np.bool_)
         width = len(self.attributes.keys)
         pairs = self.attributes.row * width + self.attributes.code
         if self.rows * width <= _COUNTABLE_PAIRS:
@@ -99,12 +105,11 @@ class Spans:
         else:
             found, count = np.unique(pairs, return_counts=True)
             repeated = found[count > 1]
-        if len(repeated):
-            mask[repeated // width] = True
+        rows = {int(pair) // width for pair in repeated}
         for key in self.keys:
             if key.startswith("$"):
-                mask |= self.attributes.has(key)
-        return mask
+                rows.update(np.flatnonzero(self.attributes.has(key)).tolist())
+        return frozenset(rows)
 
     def texts(self, key: str) -> Mapping[int, tuple[str, bool]]:
         """Row → what the attribute holds and whether that is text (true) or lossless JSON (false)."""
@@ -147,6 +152,8 @@ class Spans:
 
 
 _STATUS_ERROR: Final = 2
+_FIRST_UNLIKE_JSON: Final = Type.DOUBLE
+"""This type and those after it have values that JSON lacks, or may contain some."""
 
 
 def _decoded(text: str, is_text: bool) -> Any:  # noqa: FBT001 — a pair from `texts`, passed on whole.
@@ -156,13 +163,6 @@ def _decoded(text: str, is_text: bool) -> Any:  # noqa: FBT001 — a pair from `
         return read_json(text)
     except UnreadableError:
         return None
-
-
-def map_distinct(column: pa.Array, function: Callable[[str], Any], kind: pa.DataType) -> pa.Array:
-    """A function over a text column, called once per distinct value."""
-    encoded = column.dictionary_encode()
-    mapped = pa.array([function(value) for value in encoded.dictionary.to_pylist()], kind)
-    return mapped.take(encoded.indices)
 
 
 def follow(document: Any, path: Sequence[str]) -> Any:
@@ -190,7 +190,7 @@ class Promoter:
 
     def text(self, sources: Iterable[Source]) -> pa.StringArray:
         """A text column: first source that says something, per row."""
-        return self._coalesce(sources, pa.string(), self._text, _path_text)
+        return self._coalesce(sources, TEXT, self._text, _path_text)
 
     def integer(self, sources: Iterable[Source]) -> pa.Int64Array:
         """A column of whole numbers: first source that states one, per row."""
@@ -203,11 +203,10 @@ class Promoter:
 
     def texts(self, sources: Iterable[Source]) -> pa.ListArray:
         """A column of text lists: first source that states one, per row."""
-        kind = pa.list_(pa.string())
         return self._coalesce(
             sources,
-            kind,
-            lambda source: self._list(source, kind),
+            TEXTS,
+            self._list,
             lambda source, value: parsers.LISTS[source.parser](value),
         )
 
@@ -228,7 +227,7 @@ class Promoter:
                 column = whole(source)
             mask = self._guard(source)
             if mask is not None:
-                column = pc.if_else(pa.array(mask), column, pa.scalar(None, kind))
+                column = only_where(mask, column)
             found = column if found is None else pc.coalesce(found, column)
             if not found.null_count:
                 break
@@ -248,25 +247,25 @@ class Promoter:
     def _text(self, source: Source) -> pa.StringArray:
         column = self._spans.attributes.text(source.key)
         if source.parser == "text":
-            return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-        return map_distinct(column, parsers.TEXT[source.parser], pa.string())
+            return without_empty(column)
+        return map_distinct(column, parsers.TEXT[source.parser], TEXT)
 
-    def _list(self, source: Source, kind: pa.DataType) -> pa.ListArray:
+    def _list(self, source: Source) -> pa.ListArray:
         parse = parsers.LISTS[source.parser]
 
         def read(text: str) -> list[str | None] | None:
             return parse(read_json(text))
 
-        return map_distinct(self._spans.attributes.json_of(source.key), read, kind)
+        return map_distinct(self._spans.attributes.json_of(source.key), read, TEXTS)
 
     def _from_documents(
         self, source: Source, found: pa.Array | None, kind: pa.DataType, inner: Callable[[Source, Any], Any]
     ) -> pa.Array:
-        missing = self._calls & self._spans.attributes.has(source.key)
+        wanted = self._calls & self._spans.attributes.has(source.key)
         if found is not None:
-            missing = missing & found.is_null().to_numpy(zero_copy_only=False)
+            wanted = wanted & missing(found)
         cells: list[Any] = [None] * self._spans.rows
-        for row in np.flatnonzero(missing).tolist():
+        for row in np.flatnonzero(wanted).tolist():
             value = follow(self._spans.document(source.key, row), source.path)
             cells[row] = None if value is None else inner(source, value)
         return pa.array(cells, kind)
@@ -284,23 +283,22 @@ class Promoter:
             column = self._members(field, place, names)
             if column is not None:
                 if place.only is not None:
-                    guard = pa.array(self._speaks[place.only])
-                    column = pc.if_else(guard, column, pa.scalar(None, pa.string()))
+                    column = only_where(self._speaks[place.only], column)
                 if column.null_count < len(column):
                     columns.append(column)
         if not columns:
-            return pa.nulls(self._spans.rows, pa.string())
+            return pa.nulls(self._spans.rows, TEXT)
         merged = pc.coalesce(*columns)
-        stated = sum(column.is_valid().to_numpy(zero_copy_only=False).astype(np.int8) for column in columns)
+        stated = np.sum([~missing(column) for column in columns], axis=0)
         several = np.flatnonzero(stated > 1).tolist()
         if several:
             cells = merged.to_pylist()
             for row in several:
-                joined: dict[str, Any] = {}
+                together: dict[str, Any] = {}
                 for column in reversed(columns):
-                    joined.update(read_json(column[row].as_py() or "{}"))
-                cells[row] = write_json(joined)
-            merged = pa.array(cells, pa.string())
+                    together.update(read_json(column[row].as_py() or "{}"))
+                cells[row] = write_json(together)
+            merged = pa.array(cells, TEXT)
         return merged
 
     def _members(self, field: str, place: Members, names: Mapping[str, str]) -> pa.StringArray | None:
@@ -319,20 +317,17 @@ class Promoter:
             values_of[name] = pc.coalesce(values_of[name], column) if name in values_of else column
         if not values_of:
             return None
-        pieces = [
-            pc.binary_join_element_wise(write_json(name) + ":", column, "")
-            for name, column in values_of.items()
-        ]
-        joined = pc.binary_join_element_wise(*pieces, ",", null_handling="skip")
-        braced = pc.binary_join_element_wise("{", joined, "}", "")
-        return pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), braced)
+        pieces = [joined(f",{write_json(name)}:", column) for name, column in values_of.items()]
+        listed = without_empty(joined(*pieces, null_handling="replace"))
+        return joined("{", pc.utf8_slice_codeunits(listed, start=1), "}")
 
     def _member(self, key: str, *, json_values: bool) -> pa.StringArray:
-        column = self._spans.attributes.json_of(key)
-        kinds = self._spans.attributes.type_of(key)
-        nested = (kinds == Type.ARRAY) | (kinds == Type.KVLIST) | (kinds == Type.BYTES) | (kinds == Type.DOUBLE)
-        if json_values or nested.any():
-            return map_distinct(column, _json_value if json_values else plain_json, pa.string())
+        attributes = self._spans.attributes
+        column = attributes.json_of(key)
+        if json_values:
+            return map_distinct(column, _json_value, TEXT)
+        if (attributes.type[attributes.entries(key)] >= _FIRST_UNLIKE_JSON).any():
+            return map_distinct(column, plain_json, TEXT)
         return column
 
     def _whole_object(self, field: str, place: Members, names: Mapping[str, str]) -> pa.StringArray:
@@ -350,6 +345,8 @@ class Promoter:
                 if document is None and is_text and text.lstrip().startswith("{"):
                     self._spans.lose(row, f"{field}:unparsable")
                 continue
+            if place.request_with and place.request_with.isdisjoint(document):
+                continue
             members: dict[str, Any] = {}
             for spelled, value in document.items():
                 if spelled in place.drop or value is None:
@@ -359,7 +356,7 @@ class Promoter:
                     continue
                 members.setdefault(names.get(spelled, spelled), value)
             cells[row] = self._written(field, row, members) if members else None
-        return pa.array(cells, pa.string())
+        return pa.array(cells, TEXT)
 
     def _written(self, field: str, row: int, value: Any) -> str | None:
         try:
@@ -370,7 +367,9 @@ class Promoter:
 
 
 def _path_text(source: Source, value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) and source.parser != "flag":
+        return None
+    if not isinstance(value, str | int | float):
         return None
     return parsers.TEXT[source.parser](value if isinstance(value, str) else write_json(value))
 

@@ -10,15 +10,16 @@ Laws:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import orjson
 
 from loopgrid_collector.dialects import forms, messages
-from loopgrid_collector.dialects.columns import Mask, Spans
+from loopgrid_collector.dialects.arrow import Mask, containing
+from loopgrid_collector.dialects.columns import Spans
 from loopgrid_collector.dialects.messages import Message
 from loopgrid_collector.dialects.parsers import UnreadableError, read_json, write_json
 from loopgrid_collector.dialects.table import Content
@@ -48,8 +49,9 @@ class Body:
         self.refs: list[str | None] = [None] * rows
         self.reasons: dict[int, list[Any]] = {}
 
+    @cached_property
     def found(self) -> Mask:
-        """Which rows have any."""
+        """Which rows have any; asked for when the body is filled."""
         pairs = zip(self.copies, self.refs, strict=True)
         return np.array([copy is not None or ref is not None for copy, ref in pairs], dtype=np.bool_)
 
@@ -59,25 +61,16 @@ class ContentReader:
 
     Args:
         spans: the spans.
-        speaks: which spans speak a dialect.
+        speaks: dialect → which spans speak it.
         calls: which spans are model calls.
     """
 
-    def __init__(self, spans: Spans, speaks: Callable[[str], Mask], calls: Mask) -> None:
+    def __init__(self, spans: Spans, speaks: Mapping[str, Mask], calls: Mask) -> None:
         self._spans = spans
         self._speaks = speaks
         self._calls = calls
         self._preambles: dict[int, list[Message]] = {}
-        self._eventful = self._rows_with_content_events()
-
-    def _rows_with_content_events(self) -> Mask:
-        events = self._spans.facts.events
-        if events.null_count == len(events):
-            return np.zeros(self._spans.rows, dtype=np.bool_)
-        mask: Mask = (
-            pc.match_substring(events, '"gen_ai.').fill_null(value=False).to_numpy(zero_copy_only=False)
-        )
-        return mask
+        self._eventful = containing(spans.facts.events, '"gen_ai.')
 
     def instructions(self, keys: Iterable[str]) -> list[str | None]:
         """Per model call, the attribute that holds system instructions as a list of parts.
@@ -89,8 +82,8 @@ class ContentReader:
             for row, (text, is_text) in self._spans.texts(key).items():
                 if not self._calls[row] or refs[row] or text.strip() in _NOTHING:
                     continue
-                value = self._decode("system", row, text, is_text=is_text)
-                if messages.is_canonical_parts(value) and self._referable(row, text, is_text=is_text):
+                value, exact = self._decode("system", row, text, is_text=is_text, must=False)
+                if exact and messages.is_canonical_parts(value):
                     refs[row] = key
                 else:
                     self._preambles.setdefault(row, forms.instructions(value))
@@ -103,12 +96,8 @@ class ContentReader:
             for row, (text, is_text) in self._spans.texts(key).items():
                 if not wanted[row] or refs[row] or text.strip() in _NOTHING:
                     continue
-                try:
-                    read_json(text)
-                except UnreadableError:
-                    self._spans.lose(row, "tools:unparsable")
-                    continue
-                if self._referable(row, text, is_text=is_text):
+                _, exact = self._decode("tools", row, text, is_text=is_text)
+                if exact:
                     refs[row] = key
         return refs
 
@@ -116,10 +105,11 @@ class ContentReader:
         """Fill the body of model calls."""
         pending = self._calls.copy()
         for place in places:
-            rows = np.flatnonzero(pending & self._holds(place)).tolist() if pending.any() else []
-            for row in rows:
-                if self._read(body, place, row):
-                    pending[row] = False
+            if not pending.any():
+                break
+            rows = np.flatnonzero(pending & self._holds(place)).tolist()
+            if rows:
+                pending[self._read_all(body, place, rows)] = False
         if body.field == "input":
             for row, preamble in self._preambles.items():
                 if pending[row] and preamble:
@@ -139,8 +129,8 @@ class ContentReader:
                 if is_text and self._is_plain(place, row):
                     body.copies[row] = write_json(text)
                     continue
-                value = self._decode(body.field, row, text, is_text=is_text)
-                if value is not text and self._referable(row, text, is_text=is_text):
+                value, exact = self._decode(body.field, row, text, is_text=is_text, must=False)
+                if exact:
                     body.refs[row] = place.key
                 else:
                     body.copies[row] = self._copy(body.field, row, value, text)
@@ -155,11 +145,41 @@ class ContentReader:
             mask = spans.attributes.has(place.key)
         else:
             mask = spans.attributes.rows_with_prefix(place.prefix)
-        return mask & self._speaks(place.only) if place.only is not None else mask
+        return mask & self._speaks[place.only] if place.only is not None else mask
+
+    def _read_all(self, body: Body, place: Content, rows: list[int]) -> list[int]:
+        """Read the content of some rows, and say in which of them there was any."""
+        if place.form == "messages":
+            rest = self._refer(body, place.key, rows)
+            if not rest:
+                return rows
+            empty = {row for row in rest if not self._read_messages(body, place.key, row)}
+            return [row for row in rows if row not in empty]
+        return [row for row in rows if self._read(body, place, row)]
+
+    def _refer(self, body: Body, key: str, rows: list[int]) -> list[int]:
+        """Refer to what can be kept word for word, and give back the rows where more is to be done.
+
+        Nearly all spans of today end here, so that this loop does nothing but check.
+        """
+        texts, irregular, preambles = self._spans.texts(key), self._spans.irregular, self._preambles
+        refs, reasons = body.refs, body.reasons if body.field == "output" else None
+        rest = []
+        for row in rows:
+            text, is_text = texts[row]
+            try:
+                value = orjson.loads(text) if is_text and row not in irregular else None
+            except orjson.JSONDecodeError:
+                value = None
+            if value is None or row in preambles or not messages.is_canonical_messages(value):
+                rest.append(row)
+                continue
+            refs[row] = key
+            if reasons is not None:
+                reasons[row] = [message.get("finish_reason") for message in value]
+        return rest
 
     def _read(self, body: Body, place: Content, row: int) -> bool:
-        if place.form == "messages":
-            return self._read_messages(body, place.key, row)
         if place.form == "document":
             return self._read_document(body, place, row)
         output = body.field == "output"
@@ -177,15 +197,11 @@ class ContentReader:
         text, is_text = self._spans.texts(key)[row]
         if text.strip() in _NOTHING:
             return False
-        value = self._decode(body.field, row, text, is_text=is_text)
+        value, exact = self._decode(body.field, row, text, is_text=is_text)
         if value is text:
             body.copies[row] = write_json(text)
             return True
-        if (
-            row not in self._preambles
-            and messages.is_canonical_messages(value)
-            and self._referable(row, text, is_text=is_text)
-        ):
+        if exact and row not in self._preambles and messages.is_canonical_messages(value):
             body.refs[row] = key
             if body.field == "output":
                 body.reasons[row] = [message.get("finish_reason") for message in value]
@@ -204,7 +220,7 @@ class ContentReader:
         if is_text and self._is_plain(place, row):
             value: Any = text
         else:
-            value = self._decode(body.field, row, text, is_text=is_text, must=False)
+            value, _ = self._decode(body.field, row, text, is_text=is_text, must=False)
         if body.field == "output":
             return self._assembled(body, row, forms.response(value, text if is_text else None))
         return self._assembled(body, row, forms.request(value))
@@ -220,18 +236,18 @@ class ContentReader:
         return True
 
     def _is_plain(self, place: Content, row: int) -> bool:
-        if place.plain_where is None:
-            return False
+        if place.plain or place.plain_where is None:
+            return place.plain
         key, wanted = place.plain_where
         found = self._spans.texts(key).get(row)
         return found is not None and found[0] == wanted
 
-    def _referable(self, row: int, text: str, *, is_text: bool) -> bool:
-        """Whether a reader who follows the attribute's name finds exactly this."""
-        return not self._spans.repeated_keys[row] and (is_text or _RESERVED not in text)
+    def _decode(
+        self, field: str, row: int, text: str, *, is_text: bool, must: bool = True
+    ) -> tuple[Any, bool]:
+        """The value, and whether a reader who follows the attribute's name finds exactly that.
 
-    def _decode(self, field: str, row: int, text: str, *, is_text: bool, must: bool = True) -> Any:
-        """The value; the text itself (the same object) where it is not JSON.
+        The value of text that is not JSON is the text itself, the same object.
 
         Args:
             field: what it is, for the code of the loss.
@@ -240,14 +256,19 @@ class ContentReader:
             is_text: whether that was text, or else a map or list in lossless JSON.
             must: whether any text that is not JSON is a loss, or only one that begins as if it were.
         """
+        exact = row not in self._spans.irregular
         if not is_text:
-            return values.from_json(text)
+            return values.from_json(text), exact and _RESERVED not in text
         try:
-            return read_json(text)
+            return orjson.loads(text), exact
+        except orjson.JSONDecodeError:
+            pass
+        try:
+            return read_json(text), False
         except UnreadableError:
             if must or text.lstrip().startswith(("[", "{")):
                 self._spans.lose(row, f"{field}:unparsable")
-            return text
+            return text, False
 
     def _copy(self, field: str, row: int, value: Any, text: str | None) -> str:
         try:
@@ -255,8 +276,3 @@ class ContentReader:
         except UnreadableError:
             self._spans.lose(row, f"{field}:unparsable")
             return write_json(text if text is not None else repr(value))
-
-
-def column(cells: Sequence[str | None]) -> pa.StringArray:
-    """A text column."""
-    return pa.array(cells, pa.string())

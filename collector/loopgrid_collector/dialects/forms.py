@@ -14,7 +14,10 @@ from loopgrid_collector.dialects.messages import Message
 from loopgrid_collector.dialects.parsers import UnreadableError, read_json
 from loopgrid_collector.dialects.parts import Part, parts, text, tool_call
 
-_LEGACY_EVENTS: Final = {"gen_ai.content.prompt": "gen_ai.prompt", "gen_ai.content.completion": "gen_ai.completion"}
+_LEGACY_EVENTS: Final = {
+    "gen_ai.content.prompt": "gen_ai.prompt",
+    "gen_ai.content.completion": "gen_ai.completion",
+}
 """2024 drafts: event → the attribute in it that holds messages as JSON."""
 
 
@@ -60,13 +63,13 @@ def vercel_answer(row: Mapping[str, Any]) -> list[Message]:
             break
     pieces += [
         tool_call(call.get("toolCallId"), call.get("toolName"), call.get("input", call.get("args")))
-        for call in _list(row.get("ai.response.toolCalls"))
+        for call in listed(row.get("ai.response.toolCalls"))
         if isinstance(call, dict)
     ]
     return [{"role": "assistant", "parts": pieces}] if pieces else []
 
 
-def _list(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
     if isinstance(value, str):
         try:
             value = read_json(value)
@@ -90,9 +93,9 @@ def events(found: Iterable[Mapping[str, Any]], *, output: bool) -> list[Message]
         if name == messages.DETAILS_EVENT:
             if not output:
                 built += instructions(attributes.get("gen_ai.system_instructions"))
-            built += messages.messages(_list(attributes.get(details)), "assistant" if output else "user")
+            built += messages.messages(listed(attributes.get(details)), "assistant" if output else "user")
         elif _LEGACY_EVENTS.get(name) == legacy:
-            built += messages.messages(_list(attributes.get(legacy)), "assistant" if output else "user")
+            built += messages.messages(listed(attributes.get(legacy)), "assistant" if output else "user")
         elif (name == messages.CHOICE_EVENT) if output else (name in messages.EVENT_ROLES):
             message = messages.of_event(name, attributes)
             built += [] if message is None else [message]
@@ -108,6 +111,6 @@ def instructions(value: Any) -> list[Message]:
 def instruction_parts(value: Any) -> list[Part]:
     """The parts of system instructions."""
     if isinstance(value, str):
-        found = _list(value)
+        found = listed(value)
         return parts(found) if found or value.strip() in {"", "[]", "null"} else parts(value)
     return parts(value)

@@ -10,11 +10,30 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from loopgrid_collector.dialects.parsers import UnreadableError, finish_reason, read_json
-from loopgrid_collector.dialects.parts import Part, is_canonical, media, part, parts, present, tool_call, tool_response
+from loopgrid_collector.dialects.parts import (
+    Part,
+    is_canonical,
+    media,
+    part,
+    parts,
+    present,
+    text,
+    tool_call,
+    tool_response,
+)
 
 Message = dict[str, Any]
 
-_ROLES: Final = {"model": "assistant", "ai": "assistant", "human": "user", "function": "tool", "developer": "system"}
+_ROLES: Final = {
+    "model": "assistant",
+    "ai": "assistant",
+    "human": "user",
+    "function": "tool",
+    "developer": "system",
+}
+
+_LONE_ITEMS: Final = ("function_call", "function_call_output", "reasoning")
+"""Content items that stand among the messages of OpenAI's Responses API."""
 
 EVENT_ROLES: Final = {
     "gen_ai.system.message": "system",
@@ -32,16 +51,20 @@ DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
 
 
 def is_canonical_messages(value: Any) -> bool:
-    """Whether a decoded list of messages can be kept word for word."""
-    if not isinstance(value, list) or not value:
+    """Whether a decoded list of messages says something and can be kept word for word."""
+    if not isinstance(value, list):
         return False
+    spoken = False
     for message in value:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             return False
         pieces = message.get("parts")
-        if not isinstance(pieces, list) or not all(map(is_canonical, pieces)):
+        if not isinstance(pieces, list):
             return False
-    return True
+        if not all(map(is_canonical, pieces)):
+            return False
+        spoken = spoken or bool(pieces)
+    return spoken
 
 
 def is_canonical_parts(value: Any) -> bool:
@@ -61,11 +84,12 @@ def _build(role: str, pieces: list[Part], name: Any = None, reason: Any = None) 
 def _tool_calls(calls: Any) -> list[Part]:
     """OpenAI's nested calls, the flat ones of older conventions, and Vercel's."""
     found = []
-    for call in calls if isinstance(calls, list) else []:
+    for entry in calls if isinstance(calls, list) else []:
+        call = entry.get("tool_call", entry) if isinstance(entry, dict) else None
         if not isinstance(call, dict):
             continue
-        call = call.get("tool_call", call)
-        function = call.get("function") if isinstance(call.get("function"), dict) else call
+        function: Any = call.get("function")
+        function = function if isinstance(function, dict) else call
         found.append(
             tool_call(
                 call.get("id", call.get("toolCallId")),
@@ -85,26 +109,35 @@ def message(value: Any, default_role: str) -> Message:
     """
     if not isinstance(value, dict):
         return _build(default_role, parts(value))
-    if "role" not in value and value.get("type") in {"function_call", "function_call_output", "reasoning"}:
+    if "role" not in value and value.get("type") in _LONE_ITEMS:
         role = "tool" if value["type"] == "function_call_output" else "assistant"
         return _build(role, [part(value)])
-    role = value.get("role") if isinstance(value.get("role"), str) else default_role
-    role = _ROLES.get(role, role)
+    role = _role(value.get("role"), default_role)
     if isinstance(value.get("parts"), list):
         pieces = parts(value["parts"])
     elif role == "tool" and ("tool_call_id" in value or not isinstance(value.get("content"), list)):
         pieces = [tool_response(value.get("tool_call_id", value.get("id")), value.get("content"))]
     else:
-        content = value.get("content", value.get("text"))
-        thoughts = value.get("reasoning_content")
-        pieces = [{"type": "reasoning", "content": thoughts}] if isinstance(thoughts, str) and thoughts else []
-        pieces += parts(content)
-        if not content and isinstance(value.get("refusal"), str):
-            pieces.append({"type": "text", "content": value["refusal"]})
+        pieces = _said(value)
     pieces += _tool_calls(value.get("tool_calls"))
-    if isinstance(value.get("function_call"), dict):
-        pieces += _tool_calls([value["function_call"]])
+    pieces += _tool_calls([value.get("function_call")])
     return _build(role, pieces, value.get("name"), value.get("finish_reason"))
+
+
+def _role(role: Any, default: str) -> str:
+    return _ROLES.get(role, role) if isinstance(role, str) else default
+
+
+def _said(value: Mapping[str, Any]) -> list[Part]:
+    content = value.get("content", value.get("text"))
+    thoughts, refusal = value.get("reasoning_content"), value.get("refusal")
+    pieces: list[Part] = []
+    if isinstance(thoughts, str) and thoughts:
+        pieces.append({"type": "reasoning", "content": thoughts})
+    pieces += parts(content)
+    if not content and isinstance(refusal, str):
+        pieces.append(text(refusal))
+    return pieces
 
 
 def messages(values: Iterable[Any], default_role: str) -> list[Message]:
@@ -124,11 +157,14 @@ def of_request(request: Any) -> list[Message] | None:
     if isinstance(request, str):
         return [_build("user", parts(request))]
     if isinstance(request, list):
-        return messages(request, "user") if request and all(isinstance(item, dict) for item in request) else None
+        shaped = request and all(isinstance(item, dict) for item in request)
+        return messages(request, "user") if shaped else None
     if not isinstance(request, dict):
         return None
-    if isinstance(request.get("role"), str):
-        return [message(request, "user")]
+    return [message(request, "user")] if isinstance(request.get("role"), str) else _of_body(request)
+
+
+def _of_body(request: Mapping[str, Any]) -> list[Message] | None:
     instructions = request.get("system", request.get("instructions", request.get("system_instruction")))
     found = [_build("system", parts(instructions))] if instructions else []
     for member in ("messages", "input", "prompt", "contents"):
@@ -247,13 +283,13 @@ def of_openinference(entry: Any) -> Message | None:
         return None
     calls = _tool_calls(body.get("tool_calls"))
     pieces = []
-    for item in body.get("contents") or []:
+    contents = body.get("contents")
+    for item in contents if isinstance(contents, list) else []:
         content = item.get("message_content") if isinstance(item, dict) else None
         # Anthropic's tool calls stand in both places; those under tool_calls are complete.
         if isinstance(content, dict) and not (calls and content.get("type") == "tool_use"):
             pieces.append(_openinference_part(content))
-    role = body.get("role") if isinstance(body.get("role"), str) else "user"
-    role = _ROLES.get(role, role)
+    role = _role(body.get("role"), "user")
     said = body.get("content")
     if role == "tool" and isinstance(said, str):
         pieces = [tool_response(body.get("tool_call_id"), said)]

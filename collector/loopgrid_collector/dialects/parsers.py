@@ -94,7 +94,7 @@ def text(value: str) -> str | None:
 
 
 def json_text(value: str) -> str | None:
-    """The text of a scalar that was written as JSON: ``"\\"LLM\\""`` → ``LLM``, ``0.2`` → ``0.2``."""
+    """The text of a scalar that was written as JSON: ``"LLM"`` in quotes becomes ``LLM``, ``0.2`` stays."""
     try:
         read = read_json(value)
     except UnreadableError:
@@ -103,14 +103,6 @@ def json_text(value: str) -> str | None:
         return read or None
     return None if read is None or isinstance(read, list | dict) else value
 
-
-def error_status(value: str) -> str | None:
-    """An HTTP status code, where it says that the request failed."""
-    code = integer(value)
-    return value if code is not None and code >= _FIRST_HTTP_ERROR else None
-
-
-_FIRST_HTTP_ERROR: Final = 400
 
 _PROVIDERS: Final = {
     "az.ai.inference": "azure.ai.inference",
@@ -177,6 +169,12 @@ def provider(value: str) -> str | None:
         if spelling in _PROVIDERS:
             return _PROVIDERS[spelling]
     return _API_SUFFIX.sub("", name) or None
+
+
+def provider_json(value: str) -> str | None:
+    """The provider, from JSON text."""
+    name = json_text(value)
+    return None if name is None else provider(name)
 
 
 _FINISH_REASONS: Final = {
@@ -250,7 +248,8 @@ def labels(value: Any) -> list[str | None] | None:
     """Free labels: a list, JSON text of one, or words with commas between them."""
     if isinstance(value, str) and not value.startswith("["):
         value = value.split(",")
-    found: list[str | None] = [item.strip() for item in _texts(value) if isinstance(item, str) and item.strip()]
+    words = [item.strip() for item in _texts(value) if isinstance(item, str)]
+    found: list[str | None] = [word for word in words if word]
     return found or None
 
 
@@ -258,7 +257,8 @@ TEXT: Final[dict[str, Callable[[str], str | None]]] = {
     "text": text,
     "json_text": json_text,
     "provider": provider,
-    "error_status": error_status,
+    "provider_json": provider_json,
+    "flag": text,
 }
 """Parsers of text fields, by the name that tables use."""
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from loopgrid_collector.dialects.parsers import UnreadableError, read_json
 
 Part = dict[str, Any]
 
-_DATA_URL: Final = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*;base64,(?P<content>.*)", re.DOTALL)
+_DATA_URL: Final = re.compile(
+    r"data:(?P<mime>[\w.+-]+/[\w.+-]+)(?:;[\w=.+-]+)*;base64,(?P<content>.*)", re.DOTALL
+)
 
 
 def present(members: Mapping[str, Any]) -> Part:
@@ -31,11 +34,9 @@ def text(content: Any) -> Part:
 def tool_call(call_id: Any, name: Any, arguments: Any) -> Part:
     """A tool call; arguments that a model wrote as JSON text are decoded."""
     if isinstance(arguments, str):
-        try:
+        # A model can write arguments that are no JSON, and a cut stream leaves half of them.
+        with suppress(UnreadableError):
             arguments = read_json(arguments)
-        except UnreadableError:
-            # A model can write arguments that are no JSON, and a cut stream leaves half of them.
-            pass
     return present({"type": "tool_call", "id": call_id, "name": name, "arguments": arguments})
 
 
@@ -121,7 +122,9 @@ _BY_TYPE: Final[dict[str, Callable[[Part], Part]]] = {
         item.get("toolCallId"), item.get("toolName"), item.get("input", item.get("args"))
     ),
     "tool_call": lambda item: tool_call(item.get("id"), item.get("name"), item.get("arguments")),
-    "tool_call_response": lambda item: tool_response(item.get("id"), item.get("response", item.get("result"))),
+    "tool_call_response": lambda item: tool_response(
+        item.get("id"), item.get("response", item.get("result"))
+    ),
     "function_call": lambda item: tool_call(
         item.get("call_id", item.get("id")), item.get("name"), item.get("arguments")
     ),

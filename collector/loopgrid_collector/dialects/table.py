@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from loopgrid.schema import Kind
+
+REQUEST_CONTENT: Final = frozenset({"messages", "input", "prompt", "contents"})
+"""Members of a provider's request that hold what the model is to see."""
+
+REQUEST_BODY: Final = REQUEST_CONTENT | {"model", "instructions", "system", "tools"}
+"""Members of a provider's request that are no parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,7 @@ class Members:
         path: members to follow inside that JSON.
         keys: attribute → member name.
         drop: member names that belong to another field.
+        request_with: the document is a request only if it has one of these members.
         only: dialect that the span must speak.
         json_values: whether each value is JSON text itself.
         invented: members whose source fills them in when the application did not set them; a value
@@ -93,6 +101,7 @@ class Members:
     path: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
     drop: frozenset[str] = frozenset()
+    request_with: frozenset[str] = frozenset()
     only: str | None = None
     json_values: bool = False
     invented: Mapping[str, object] = field(default_factory=dict)
@@ -106,8 +115,10 @@ class Content:
         key: attribute that holds it whole.
         prefix: keys that hold it in pieces, ``<prefix><number>.<member>``.
         event: whether span events hold it.
-        form: how it is read (``forms.FORMS``).
+        form: how it is read (``content``): ``messages``, ``document``, ``events``, ``flattened``,
+            ``openinference`` or ``vercel_answer``.
         only: dialect that the span must speak.
+        plain: whether it is plain text, never JSON.
         plain_where: attribute and value that say the content is plain text, never JSON.
     """
 
@@ -116,6 +127,7 @@ class Content:
     event: bool = False
     form: str = "messages"
     only: str | None = None
+    plain: bool = False
     plain_where: tuple[str, str] | None = None
 
 
@@ -126,10 +138,12 @@ class Switch:
     Attributes:
         setting: what to set.
         scope_prefix: beginning of the scope names it holds for; all where empty.
+        unless_failed: whether failed calls lack content even where it is on.
     """
 
     setting: str
     scope_prefix: str = ""
+    unless_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from loopgrid_collector.ledger import digest as digests
 from loopgrid_collector.ledger import merkle
 from loopgrid_collector.ledger.digest import Form
 from loopgrid_collector.ledger.head import Head
+from loopgrid_collector.ledger.known import Fingerprints, KnownKeys, fingerprints
 from loopgrid_collector.ledger.opening import now
 from loopgrid_collector.ledger.records import Append, Receipt, plain, sealed_refusals
 from loopgrid_collector.ledger.statements import QUERIES
@@ -26,6 +29,8 @@ from loopgrid_collector.otlp.decode import Refused
 
 _CONFLICT: Final = "a span with these ids is stored already, with other content; the first one stands"
 _MAX_REASONS: Final = 3
+
+Index = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -41,17 +46,24 @@ class _Tally:
     def receipt(self, commit_id: int | None) -> Receipt:
         message = "; ".join(dict.fromkeys(self.reasons[:_MAX_REASONS]))
         return Receipt(
-            self.stored, self.duplicates, self.conflicts, self.rejected, message, commit_id if self.stored or self.conflicts or self.rejected else None
+            self.stored,
+            self.duplicates,
+            self.conflicts,
+            self.rejected,
+            message,
+            commit_id if self.stored or self.conflicts or self.rejected else None,
         )
 
 
 class Commit:
     """One transaction on the writer's connection. Use once."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, head: Head) -> None:
-        """A commit on top of ``head``."""
+    def __init__(self, connection: duckdb.DuckDBPyConnection, head: Head, known: KnownKeys) -> None:
+        """A commit on top of ``head``; ``known`` holds the keys of all spans stored up to it."""
         self._connection = connection
         self._head = head
+        self._known = known
+        self._new_keys: list[Fingerprints] = []
         self._leaves: list[bytes] = []
         self._tables: list[tuple[str, pa.Table]] = []
 
@@ -76,6 +88,8 @@ class Commit:
         except BaseException:
             self._roll_back()
             raise
+        for keys in self._new_keys:
+            self._known.add(keys)
         changed = head.commit_id if head.commit_id != self._head.commit_id else None
         return [tally.receipt(changed) for tally in tallies], head
 
@@ -91,16 +105,25 @@ class Commit:
         if table is None:
             return []
         keys = list(zip(plain(table.column("trace_id")), plain(table.column("span_id")), strict=True))
-        candidates = self._stored("stored_spans", table, ("trace_id", "span_id"))
+        marks = fingerprints(b"".join(key[0] for key in keys), np.array([key[1] for key in keys], np.uint64))
+        suspects = np.flatnonzero(self._known.maybe(marks))
+        candidates = self._stored("stored_spans", table, ("trace_id", "span_id"), suspects)
         _add_repeats(candidates, keys, table)
         duplicates, differing = _same_or_not(digests.SPANS, table, candidates)
         payloads = pa.concat_arrays(
-            [append.span_payloads for append in appends if append.spans is not None and append.span_payloads is not None]
+            [
+                append.span_payloads
+                for append in appends
+                if append.spans is not None and append.span_payloads is not None
+            ]
         )
-        conflicts = [(owners[row], _conflict(table, keys[row], payloads[row].as_py(), row)) for row in differing]
+        conflicts = [
+            (owners[row], _conflict(table, keys[row], payloads[row].as_py(), row)) for row in differing
+        ]
         for row in duplicates:
             tallies[owners[row]].duplicates += 1
         self._take("append_spans", table, owners, {*duplicates, *differing}, tallies)
+        self._new_keys.append(np.delete(marks, sorted({*duplicates, *differing})))
         return conflicts
 
     def _logs(self, appends: Sequence[Append], tallies: Sequence[_Tally]) -> None:
@@ -109,7 +132,9 @@ class Commit:
             return
         columns = ("trace_id", "span_id", "time_ns", "observed_ns")
         candidates = self._stored("stored_logs", table, columns)
-        _add_repeats(candidates, list(zip(*(plain(table.column(name)) for name in columns), strict=True)), table)
+        _add_repeats(
+            candidates, list(zip(*(plain(table.column(name)) for name in columns), strict=True)), table
+        )
         duplicates, _ = _same_or_not(digests.LOGS, table, candidates)
         for row in duplicates:
             tallies[owners[row]].duplicates += 1
@@ -129,7 +154,9 @@ class Commit:
         if not items:
             return
         table = sealed_refusals([item for _, item in items])
-        known = {row for row, _, _ in self._stored("stored_refusals", table, ("reason_code", "signal", "payload"))}
+        known = {
+            row for row, _, _ in self._stored("stored_refusals", table, ("reason_code", "signal", "payload"))
+        }
         seen: set[tuple[str, str, bytes]] = set()
         for row, (owner, item) in enumerate(items):
             key = (item.reason_code, item.signal, item.payload)
@@ -148,7 +175,12 @@ class Commit:
         self._add("append_refused", table, known)
 
     def _take(
-        self, statement: str, table: pa.Table, owners: Sequence[int], without: set[int], tallies: Sequence[_Tally]
+        self,
+        statement: str,
+        table: pa.Table,
+        owners: Sequence[int],
+        without: set[int],
+        tallies: Sequence[_Tally],
     ) -> None:
         for row, owner in enumerate(owners):
             if row not in without:
@@ -162,9 +194,18 @@ class Commit:
             self._leaves += plain(table.column("digest"))
             self._tables.append((statement, table))
 
-    def _stored(self, query: str, table: pa.Table, columns: Sequence[str]) -> list[tuple[int, bytes, bytes]]:
-        """Rows of the batch for which the ledger may hold the same item, with its salt and digest."""
-        batch = table.select(columns).append_column("row", pa.array(range(len(table)), pa.int64()))
+    def _stored(
+        self, query: str, table: pa.Table, columns: Sequence[str], suspects: Index | None = None
+    ) -> list[tuple[int, bytes, bytes]]:
+        """Rows of the batch under whose key the ledger holds something, with its salt and digest.
+
+        Only ``suspects`` are looked up, where they are given.
+        """
+        rows = np.arange(len(table)) if suspects is None else suspects
+        if not len(rows):
+            return []
+        places = pa.array(rows, pa.int64())
+        batch = table.select(columns).take(places).append_column("row", places)
         with self._registered(batch):
             found = self._connection.execute(QUERIES[query]).fetchall()
         return [(row[0], *(row[1:] or (b"", b""))) for row in found]
@@ -223,12 +264,11 @@ def _joined(tables: Sequence[pa.Table | None]) -> tuple[pa.Table | None, list[in
     if not present:
         return None, []
     owners = [owner for owner, table in present for _ in range(len(table))]
-    return pa.concat_tables([table for _, table in present]), owners
+    # Rows that no dialect could be applied to lack the derived columns.
+    return pa.concat_tables([table for _, table in present], promote_options="default"), owners
 
 
-def _add_repeats(
-    candidates: list[tuple[int, bytes, bytes]], keys: Sequence[Any], table: pa.Table
-) -> None:
+def _add_repeats(candidates: list[tuple[int, bytes, bytes]], keys: Sequence[Any], table: pa.Table) -> None:
     """Add the rows whose key came earlier in the same batch."""
     if len(set(keys)) == len(keys):
         return
@@ -259,4 +299,3 @@ def _same_or_not(
 def _conflict(table: pa.Table, key: tuple[bytes, int], payload: bytes, row: int) -> Refused:
     resource, scope = (table.column(name)[row].as_py() for name in ("resource", "scope"))
     return Refused("conflict", _CONFLICT, "traces", payload, key[0], key[1], resource, scope)
-

@@ -88,11 +88,11 @@ def frame(value: str | bytes | int | uuid.UUID | None) -> bytes:
         encoded = value.encode("utf-8", "surrogatepass")  # type: ignore[union-attr]
         return b"s%d:%b" % (len(encoded), encoded)
     if kind is int:
-        return b"i%d;" % value
+        return b"i%d;" % value  # type: ignore[str-format]
     if value is None:
         return b"n;"
     raw = value.bytes if isinstance(value, uuid.UUID) else value
-    return b"b%d:%b" % (len(raw), raw)  # type: ignore[arg-type]
+    return b"b%d:%b" % (len(raw), raw)  # type: ignore[arg-type, str-format]
 
 
 def digest(form: Form, row: Mapping[str, Any], salt: bytes) -> bytes:
@@ -110,9 +110,7 @@ def digests(form: Form, columns: Mapping[str, Sequence[Any]], salts: Sequence[by
     """Digests of many records given as columns; the same values as :func:`digest`, one per salt."""
     facts = zip(*(columns[name] for name in form.facts), strict=True)
     content = zip(*(columns[name] for name in form.content), strict=True)
-    return [
-        _digest(form, fact, text, salt) for fact, text, salt in zip(facts, content, salts, strict=True)
-    ]
+    return [_digest(form, fact, text, salt) for fact, text, salt in zip(facts, content, salts, strict=True)]
 
 
 def _digest(form: Form, facts: Iterable[Any], content: Iterable[Any], salt: bytes) -> bytes:
@@ -120,7 +118,9 @@ def _digest(form: Form, facts: Iterable[Any], content: Iterable[Any], salt: byte
     return hashlib.sha256(b"".join((form.domain, *map(frame, facts), inner))).digest()
 
 
-def chain(previous: bytes, commit_id: int, first_record: int, records: int, root: bytes, time_us: int) -> bytes:
+def chain(
+    previous: bytes, commit_id: int, first_record: int, records: int, root: bytes, time_us: int
+) -> bytes:
     """The chain value of a commit: its header, bound to everything before it.
 
     Args:

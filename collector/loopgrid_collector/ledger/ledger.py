@@ -16,6 +16,7 @@ duplicates. A head older than its ledger is therefore normal at a start, a newer
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import queue
 import threading
@@ -149,8 +150,8 @@ class Ledger:
     def _attempt(self, appends: Sequence[Append]) -> list[Receipt] | StorageTrouble:
         connection = self._opened.connection
         try:
-            receipts, head = Commit(connection, self._opened.head).run(appends)
-            self._opened = Opened(connection, self._opened.path, head)
+            receipts, head = Commit(connection, self._opened.head, self._opened.known).run(appends)
+            self._opened = dataclasses.replace(self._opened, head=head)
             if head != self._attested:
                 heads.write(heads.path_of(self._opened.path), head)
                 self._attested = head
@@ -193,4 +194,3 @@ class Ledger:
         except duckdb.Error as error:
             # For instance a reader in a long query: the log simply grows until the next round.
             _log.info("A checkpoint was put off: %s", error)
-

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
@@ -29,6 +29,7 @@ from loopgrid_collector.errors import (
 from loopgrid_collector.ledger import head as heads
 from loopgrid_collector.ledger.digest import DIGEST_BYTES
 from loopgrid_collector.ledger.head import Head
+from loopgrid_collector.ledger.known import RUN_KEYS, KnownKeys, fingerprints
 from loopgrid_collector.ledger.statements import QUERIES, SCHEMA, VIEWS
 
 SCHEMA_VERSION: Final = 1
@@ -40,11 +41,19 @@ _NO_AUTOMATIC_CHECKPOINT: Final = "1TB"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open ledger and where it stands."""
+    """An open ledger and where it stands.
+
+    Attributes:
+        connection: the writer's; readers take cursors from it.
+        path: the file.
+        head: the newest commit.
+        known: the keys of all stored spans.
+    """
 
     connection: duckdb.DuckDBPyConnection
     path: Path
     head: Head
+    known: KnownKeys
 
 
 def now() -> datetime:
@@ -70,10 +79,11 @@ def open_ledger(config: CollectorConfig) -> Opened:
         head = _last_commit(connection, identity)
         _compare_with_head_file(connection, path, head)
         _lock_down(connection)
+        known = _known_keys(connection)
     except BaseException:
         connection.close()
         raise
-    return Opened(connection, path, head)
+    return Opened(connection, path, head, known)
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, path: Path, config: CollectorConfig) -> None:
@@ -83,7 +93,9 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, config: Collector
     if path.is_dir():
         raise LedgerNotWritable(f"{path} is a folder; --ledger wants the path of a file.")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise LedgerNotWritable(f"{path} cannot be written; change its permissions, or choose another --ledger.")
+        raise LedgerNotWritable(
+            f"{path} cannot be written; change its permissions, or choose another --ledger."
+        )
     # Extensions would be downloaded; none is needed, and none may be fetched at run time.
     connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false;")
     connection.execute("SET TimeZone = 'UTC'")
@@ -106,14 +118,16 @@ def _quoted(text: str) -> str:
 
 def _refusal(path: Path, reason: str) -> Fatal:
     """DuckDB tells these apart by their text alone; the texts are those of the pinned version."""
-    if "lock" in reason:
+    if "Could not set lock" in reason:
         return LedgerLocked(
             f"{path} is open in another process; stop that process, or choose another --ledger."
         )
     if "version number" in reason or "newer version" in reason:
         return LedgerNewer(f"{path} was written by a newer version; upgrade LoopGrid to open it.")
     if "Permission denied" in reason or "Read-only" in reason:
-        return LedgerNotWritable(f"{path} cannot be written; change its permissions, or choose another --ledger.")
+        return LedgerNotWritable(
+            f"{path} cannot be written; change its permissions, or choose another --ledger."
+        )
     return LedgerForeign(
         f"{path} is not a readable DuckDB file ({reason.splitlines()[0]}); choose another --ledger, "
         "or restore this one from a backup."
@@ -132,7 +146,8 @@ def _recognise(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
     ledger_id, version, shown = _row(connection, "ledger_identity")
     if version > SCHEMA_VERSION:
         raise LedgerNewer(
-            f"{path} has ledger schema {version}, this LoopGrid knows {SCHEMA_VERSION}; upgrade LoopGrid to open it."
+            f"{path} has ledger schema {version}, this LoopGrid knows {SCHEMA_VERSION}; "
+            "upgrade LoopGrid to open it."
         )
     if shown != views:
         _define(connection, VIEWS, ledger_id, views)
@@ -157,7 +172,7 @@ def _define(connection: duckdb.DuckDBPyConnection, definitions: str, ledger_id: 
     connection.execute(QUERIES["checkpoint"])
 
 
-def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[object, ...]:
+def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     row = connection.execute(QUERIES[query]).fetchone()
     if row is None:
         raise LedgerForeign("The ledger's own description is missing; restore the file from a backup.")
@@ -206,6 +221,15 @@ def _attest(file: Path, found: Head) -> None:
         raise LedgerNotWritable(
             f"{file} cannot be written ({error.strerror}); free some space or change its permissions."
         ) from error
+
+
+def _known_keys(connection: duckdb.DuckDBPyConnection) -> KnownKeys:
+    known = KnownKeys()
+    for batch in connection.execute(QUERIES["span_keys"]).to_arrow_reader(RUN_KEYS):
+        # DuckDB hands UUIDs to Arrow as text.
+        text = "".join(batch.column(0).to_pylist())
+        known.add(fingerprints(bytes.fromhex(text.replace("-", "")), batch.column(1).to_numpy()))
+    return known
 
 
 def _lock_down(connection: duckdb.DuckDBPyConnection) -> None:

@@ -23,6 +23,10 @@ FROM store.commits ORDER BY commit_id DESC LIMIT 1;
 -- The chain value of one commit.
 SELECT chain FROM store.commits WHERE commit_id = $commit_id;
 
+-- name: span_keys
+-- The key of every stored span.
+SELECT trace_id, span_id FROM store.spans;
+
 -- name: stored_spans
 -- Spans of the batch whose ids are stored already, with what is needed to compare their content.
 SELECT batch.row AS row, stored.salt AS salt, stored.digest AS digest

@@ -32,6 +32,7 @@ _COLON: Final = pa.scalar(":", pa.string())
 _COMMA: Final = pa.scalar(",", pa.string())
 _NOTHING: Final = pa.scalar("", pa.string())
 _NULL_TEXT: Final = pa.scalar(None, pa.string())
+_TRUE: Final = pa.array([True], pa.bool_())
 
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
@@ -116,8 +117,15 @@ class Attributes:
         text = _strings_to_json(self.string)
         others = [(np.flatnonzero(self.type == kind), kind) for kind in self._members if kind != Type.STRING]
         if others:
-            rest = pa.concat_arrays([_TO_JSON[kind](self._members[kind].take(pa.array(where, pa.int64()))) for where, kind in others])
-            text = pc.coalesce(text, _scatter(rest, np.concatenate([where for where, _ in others]), len(text)))
+            rest = pa.concat_arrays(
+                [
+                    _TO_JSON[kind](self._members[kind].take(pa.array(where, pa.int64())))
+                    for where, kind in others
+                ]
+            )
+            text = pc.coalesce(
+                text, _scatter(rest, np.concatenate([where for where, _ in others]), len(text))
+            )
         return text.fill_null(values.NULL_JSON)
 
     def objects(self) -> pa.StringArray:
@@ -187,7 +195,9 @@ class Attributes:
         scalar = (kinds == Type.BOOL) | (kinds == Type.INT) | (kinds == Type.DOUBLE)
         plain = self.string.take(pa.array(found, pa.int64()))
         if scalar.any():
-            plain = pc.if_else(pa.array(scalar, pa.bool_()), self.json.take(pa.array(found, pa.int64())), plain)
+            plain = pc.if_else(
+                pa.array(scalar, pa.bool_()), self.json.take(pa.array(found, pa.int64())), plain
+            )
         return _scatter(plain, self.row[found], self.rows)
 
     def integer(self, key: str) -> pa.Int64Array:
@@ -254,7 +264,7 @@ def _scatter(part: pa.Array, rows: Index, length: int) -> Any:
 
 def _strings_to_json(strings: pa.StringArray) -> pa.StringArray:
     escape = pc.match_substring_regex(strings, _NEEDS_ESCAPE)
-    where = np.flatnonzero(_mask(escape.fill_null(False)))
+    where = np.flatnonzero(_mask(pc.is_in(escape, value_set=_TRUE)))
     if not len(where):
         return pc.binary_join_element_wise(_QUOTE, strings, _QUOTE, _NOTHING)
     # orjson escapes one string at a time, in C; only content with quotes or line breaks comes here.

@@ -87,7 +87,7 @@ def decode_traces(body: bytes) -> Batch:
     Raises:
         Undecodable: the body is not one.
     """
-    return _decode(body, "traces", _SPAN, _span_faults, _span_columns)
+    return _decode(body, _Form("traces", _SPAN, _span_faults, _span_columns))
 
 
 def decode_logs(body: bytes) -> Batch:
@@ -96,70 +96,106 @@ def decode_logs(body: bytes) -> Batch:
     Raises:
         Undecodable: the body is not one.
     """
-    return _decode(body, "logs", _LOG, _log_faults, _log_columns)
+    return _decode(body, _Form("logs", _LOG, _log_faults, _log_columns))
 
 
-_Faults = Callable[[pa.RecordBatch], list[tuple[str, Mask]]]
 _Columns = Callable[[pa.RecordBatch, pa.BinaryArray], dict[str, pa.Array]]
 
 
-def _decode(body: bytes, signal: str, handler: Any, faults: _Faults, columns: _Columns) -> Batch:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How the items of one signal are read."""
+
+    signal: str
+    handler: Any
+    faults: Callable[[pa.RecordBatch], list[tuple[str, Mask]]]
+    columns: _Columns
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Items that were read, and which of those asked for they are."""
+
+    kept: Mask
+    attributes: Attributes
+    columns: dict[str, pa.Array]
+    refused: list[Refused]
+
+
+def _decode(body: bytes, form: _Form) -> Batch:
     envelope = cut(body)
-    surroundings, keep, refused = _surroundings(envelope, signal)
-    items = envelope.items.filter(pa.array(keep)) if not keep.all() else envelope.items
-    scope = envelope.scope[keep]
+    surroundings, keep, refused = _surroundings(envelope, form.signal)
+    items, scope = envelope.items.filter(pa.array(keep, pa.bool_())), envelope.scope[keep]
 
-    decoded, attributes, readable, unreadable = _readable(items, signal, handler)
-    refused += unreadable
-    items, scope = items.filter(pa.array(readable)) if unreadable else items, scope[readable]
+    try:
+        read = _read(items, form)
+    except _UNREADABLE:
+        readable, unreadable = _told_apart(items, form)
+        items, scope = items.filter(pa.array(readable, pa.bool_())), scope[readable]
+        refused += unreadable
+        read = _read(items, form)
+    refused += read.refused
 
-    bad = np.zeros(len(items), dtype=np.bool_)
-    for reason, mask in faults(decoded):
-        for row in np.flatnonzero(mask & ~bad):
-            refused.append(Refused("invalid", reason, signal, items[int(row)].as_py()))
-        bad |= mask
-    if bad.any():
-        good = pa.array(~bad)
-        items, scope, decoded = items.filter(good), scope[~bad], decoded.filter(good)
-        attributes = Attributes(decoded.column("attributes"))
-
-    rows = pa.array(scope)
-    received = columns(decoded, items)
-    received["attributes"] = attributes.objects()
-    received["resource"] = pa.array(surroundings.resource, pa.string()).take(rows)
-    received["scope"] = pa.array(surroundings.scope, pa.string()).take(rows)
+    rows = pa.array(scope[read.kept], pa.int64())
+    columns = read.columns
+    columns["attributes"] = read.attributes.objects()
+    columns["resource"] = pa.array(surroundings.resource, pa.string()).take(rows)
+    columns["scope"] = pa.array(surroundings.scope, pa.string()).take(rows)
     return Batch(
-        columns=received,
-        attributes=attributes,
-        payloads=items,
+        columns=columns,
+        attributes=read.attributes,
+        payloads=items.filter(pa.array(read.kept, pa.bool_())),
         scope_name=pa.array(surroundings.scope_name, pa.string()).take(rows),
         service_name=pa.array(surroundings.service_name, pa.string()).take(rows),
         refused=refused,
     )
 
 
-def _readable(
-    items: pa.BinaryArray, signal: str, handler: Any
-) -> tuple[pa.RecordBatch, Attributes, Mask, list[Refused]]:
-    """Decode all items at once; where that fails, find out which ones are to blame."""
-    everything = np.ones(len(items), dtype=np.bool_)
-    try:
-        decoded = handler.array_to_record_batch(items)
-        attributes = Attributes(decoded.column("attributes"))
-        attributes.json  # noqa: B018 — nested values are parsed here, and may be what cannot be read
-    except _UNREADABLE:
-        refused: list[Refused] = []
-        for row, item in enumerate(items):
-            try:
-                alone = handler.array_to_record_batch(pa.array([item.as_py()], pa.binary()))
-                Attributes(alone.column("attributes")).json  # noqa: B018 — as above
-            except _UNREADABLE as error:
-                everything[row] = False
-                reason = f"the item's bytes cannot be read: {error}"
-                refused.append(Refused("unreadable", reason, signal, item.as_py()))
-        decoded = handler.array_to_record_batch(items.filter(pa.array(everything)))
-        return decoded, Attributes(decoded.column("attributes")), everything, refused
-    return decoded, attributes, everything, []
+def _read(items: pa.BinaryArray, form: _Form) -> _Read:
+    """Read items all at once.
+
+    Raises:
+        ValueError, DecodeError: at least one of them cannot be read; it is not said which.
+    """
+    decoded = form.handler.array_to_record_batch(items)
+    bad = np.zeros(len(items), dtype=np.bool_)
+    refused: list[Refused] = []
+    for reason, mask in form.faults(decoded):
+        refused += [
+            Refused("invalid", reason, form.signal, items[int(row)].as_py())
+            for row in np.flatnonzero(mask & ~bad)
+        ]
+        bad |= mask
+    if bad.any():
+        good = pa.array(~bad, pa.bool_())
+        items, decoded = items.filter(good), decoded.filter(good)
+    attributes = Attributes(decoded.column("attributes"))
+    attributes.json  # noqa: B018 — nested values are parsed here, and may be what cannot be read
+    return _Read(~bad, attributes, form.columns(decoded, items), refused)
+
+
+def _told_apart(items: pa.BinaryArray, form: _Form) -> tuple[Mask, list[Refused]]:
+    """Which items can be read, and the others with the reason: each is tried alone."""
+    readable = np.ones(len(items), dtype=np.bool_)
+    refused: list[Refused] = []
+    for row in range(len(items)):
+        try:
+            _read(items.slice(row, 1), form)
+        except _UNREADABLE as error:
+            readable[row] = False
+            reason = f"the item's bytes cannot be read: {error}"
+            refused.append(Refused("unreadable", reason, form.signal, items[row].as_py()))
+    return readable, refused
+
+
+def attributes_of_spans(payloads: pa.BinaryArray) -> Attributes:
+    """The attributes of spans that were read before, from their own bytes."""
+    return Attributes(_SPAN.array_to_record_batch(payloads).column("attributes"))
+
+
+def attributes_of_logs(payloads: pa.BinaryArray) -> Attributes:
+    """The attributes of log records that were read before, from their own bytes."""
+    return Attributes(_LOG.array_to_record_batch(payloads).column("attributes"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ item cannot spoil its neighbours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ _MESSAGES: Final = {
 }
 
 
-def _handler() -> ptars.internal.MessageHandler:
+def _handler() -> Any:
     file = FileDescriptorProto(name="loopgrid/envelope.proto", package="loopgrid", syntax="proto3")
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)

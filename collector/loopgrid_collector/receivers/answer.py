@@ -13,9 +13,7 @@ from typing import Final
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
-
-# googleapis-common-protos ships no types.
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from loopgrid_collector.errors import CollectorError
 from loopgrid_collector.ingest import Receipt

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +22,7 @@ from loopgrid_collector.receivers.answer import Encoding
 from loopgrid_collector.receivers.signals import SIGNALS, Signal
 from loopgrid_collector.receivers.status import (
     MethodNotAllowed,
+    SenderGone,
     SlowSender,
     UnknownPath,
     verdict,
@@ -103,14 +103,16 @@ class _Endpoint:
             # 500, and the sender would throw its data away.
             await _refuse(send, ShuttingDown("The server is stopping. Resend to the next one."), encoding)
             raise
-        if isinstance(result, ClientDisconnect):
+        if isinstance(result, SenderGone):
             return
         if isinstance(result, Receipt):
             await _send(send, 200, encoding, answer.success(self._signal, result, encoding))
-        elif body.begun and not body.complete:
-            await _refuse(send, result, encoding, linger=body)
         else:
-            await _refuse(send, result, encoding)
+            # A sender that waits for "100 Continue" may or may not send its body after a refusal, so
+            # what comes next on the connection could be either: it is not used again.
+            waits = "expect" in Headers(scope=scope)
+            unfinished = not body.complete and (body.begun or waits)
+            await _refuse(send, result, encoding, linger=body if unfinished else None)
 
     async def _accept(self, scope: Scope, body: _Body) -> Receipt:
         if scope["method"] != "POST":
@@ -167,7 +169,7 @@ class _Body:
             TooLarge: it is over the limit whatever it expands to; the rest is not read.
             Overloaded: the house is full.
             SlowSender: it took too long to arrive.
-            ClientDisconnect: the sender is gone.
+            SenderGone: it hung up.
         """
         self.begun = True
         most = limits.max_wire_bytes(coding, max_body_bytes)
@@ -197,13 +199,13 @@ class _Body:
             async with asyncio.timeout(self._timeout_s):
                 while not self.complete:
                     await self._next()
-        except (TimeoutError, ClientDisconnect):
+        except (TimeoutError, SenderGone):
             return
 
     async def _next(self) -> bytes:
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+            raise SenderGone("The sender hung up in the middle of its body.")
         self.complete = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
         return chunk

@@ -17,9 +17,9 @@ from loopgrid_collector.errors import Overloaded, TooLarge, Undecodable, Unsuppo
 MAX_MEMBERS: Final = 4_096
 """Compressed streams that one body may concatenate: enough for block gzip, too few to burn a core."""
 
-# A slice of compressed input is chosen so small that what it expands to stays near 16 MiB at worst:
+# A slice of compressed input is chosen so small that what it expands to stays within 16 MiB at worst:
 # deflate reaches 1032:1, zstd 128 KiB a block of 4 bytes. The cap is checked after each slice.
-_DEFLATE_SLICE_BYTES: Final = 16 * 2**10
+_DEFLATE_SLICE_BYTES: Final = 8 * 2**10
 _ZSTD_SLICE_BYTES: Final = 512
 _ZSTD_LEAST_WINDOW_BYTES: Final = 8 * 2**20
 

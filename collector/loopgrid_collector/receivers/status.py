@@ -37,6 +37,10 @@ class SlowSender(errors.Retryable):
     """The body did not arrive in time; a resend may be luckier."""
 
 
+class SenderGone(errors.Retryable):
+    """The sender hung up before its body was complete; nobody is left to answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How one refusal is told.

@@ -36,7 +36,7 @@ def decoded_attributes(pairs: Any) -> Any:
         (..., None),
         ([], []),
         ({}, {}),
-        ([1, "a", [None is None], {"k": b"x"}], [1, "a", [True], {"k": {"$bytes": "eA=="}}]),
+        ([1, "a", [True], {"k": b"x"}], [1, "a", [True], {"k": {"$bytes": "eA=="}}]),
         ({"$bytes": "not bytes"}, {"$map": [["$bytes", "not bytes"]]}),
     ],
 )
@@ -236,3 +236,22 @@ def _field(number: int, payload: bytes) -> bytes:
         length += bytes([size & 0x7F | 0x80])
         size >>= 7
     return bytes([number << 3 | 2]) + length + bytes([size]) + payload
+
+
+def test_invalid_utf8_inside_a_log_body_costs_only_its_own_record() -> None:
+    body = logs(log_record(1), log_record(2, body=any_value({"k": "AAAA"})), log_record(3))
+
+    batch = decode_logs(body.replace(b"AAAA", b"A\xff\xffA"))
+
+    assert 2 == batch.rows
+    assert ["unreadable"] == [item.reason_code for item in batch.refused]
+
+
+def test_invalid_utf8_inside_an_event_costs_only_its_own_span() -> None:
+    event = {"name": "e", "attributes": attributes({"k": ["AAAA"]})}
+    body = traces(span(1), span(2, events=[event]), span(3))
+
+    batch = decode_traces(body.replace(b"AAAA", b"A\xff\xffA"))
+
+    assert 2 == batch.rows
+    assert ["unreadable"] == [item.reason_code for item in batch.refused]

@@ -43,14 +43,18 @@ def test_the_same_span_again_is_stored_once_and_counted(tmp_path: Path) -> None:
         it.ingest.traces_blocking(body)
 
         assert Receipt(duplicates=2) == it.ingest.traces_blocking(body)
-        assert Receipt(duplicates=1, stored=1, commit_id=2) == it.ingest.traces_blocking(traces(chat(2), chat(3)))
+        assert Receipt(duplicates=1, stored=1, commit_id=2) == it.ingest.traces_blocking(
+            traces(chat(2), chat(3))
+        )
         assert 3 == it.count("spans")
         assert 2 == it.count("commits")
 
 
 def test_the_same_span_twice_in_one_request_is_stored_once(tmp_path: Path) -> None:
     with house(tmp_path) as it:
-        assert Receipt(stored=1, duplicates=1, commit_id=1) == it.ingest.traces_blocking(traces(chat(1), chat(1)))
+        assert Receipt(stored=1, duplicates=1, commit_id=1) == it.ingest.traces_blocking(
+            traces(chat(1), chat(1))
+        )
 
 
 def test_the_same_ids_with_other_content_are_a_conflict_and_the_first_stands(tmp_path: Path) -> None:
@@ -80,13 +84,17 @@ def test_a_bad_span_goes_to_quarantine_once_and_its_neighbours_are_stored(tmp_pa
 
         assert (2, 1) == (receipt.stored, receipt.rejected)
         assert "trace_id" in receipt.message
-        assert [(bad.SerializeToString(), "invalid")] == it.rows("SELECT payload, reason_code FROM quarantine")
+        assert [(bad.SerializeToString(), "invalid")] == it.rows(
+            "SELECT payload, reason_code FROM quarantine"
+        )
         assert [] == it.broken_evidence()
 
 
 def test_log_records_are_stored_once(tmp_path: Path) -> None:
     with house(tmp_path) as it:
-        body = logs(log_record(1), log_record(1, attributes={"a": 1}), log_record(2, trace_id=b"", span_id=b""))
+        body = logs(
+            log_record(1), log_record(1, attributes={"a": 1}), log_record(2, trace_id=b"", span_id=b"")
+        )
 
         assert 3 == it.ingest.logs_blocking(body).stored
         assert Receipt(duplicates=3) == it.ingest.logs_blocking(body)
@@ -219,7 +227,8 @@ class TestOpening:
             pass
         with duckdb.connect(tmp_path / "test.duckdb") as other:
             other.execute(
-                "INSERT INTO store.ledger SELECT ledger_id, 99, views, created_at + INTERVAL 1 HOUR, 'x' FROM store.ledger"
+                "INSERT INTO store.ledger SELECT ledger_id, 99, views, created_at + INTERVAL 1 HOUR, 'x' "
+                "FROM store.ledger"
             )
 
         with pytest.raises(LedgerNewer, match="upgrade LoopGrid"), house(tmp_path):
@@ -253,7 +262,9 @@ class TestHead:
     def test_deleting_the_newest_commits_is_refused(self, tmp_path: Path) -> None:
         self.filled(tmp_path, range(1, 4))
         with duckdb.connect(tmp_path / "test.duckdb") as thief:
-            thief.execute("DELETE FROM store.spans WHERE commit_id = 3; DELETE FROM store.commits WHERE commit_id = 3")
+            thief.execute(
+                "DELETE FROM store.spans WHERE commit_id = 3; DELETE FROM store.commits WHERE commit_id = 3"
+            )
 
         with pytest.raises(LedgerShorter), house(tmp_path):
             pass

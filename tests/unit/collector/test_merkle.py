@@ -15,7 +15,16 @@ from loopgrid_collector.ledger.digest import ENTRIES, digest, digests, frame
 # Published test vectors of certificate-transparency-go (RFC 6962): inputs, and the root over the first n.
 LEAVES = [
     bytes.fromhex(text)
-    for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
+    for text in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
 ]
 ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
@@ -63,6 +72,8 @@ def test_column_wise_and_row_wise_digests_agree() -> None:
     columns = {name: [f"{name}{n}" for n in range(3)] for name in (*ENTRIES.facts, *ENTRIES.content)}
     salts = [bytes([n]) * 16 for n in range(3)]
 
-    by_row = [digest(ENTRIES, {name: values[n] for name, values in columns.items()}, salts[n]) for n in range(3)]
+    by_row = [
+        digest(ENTRIES, {name: values[n] for name, values in columns.items()}, salts[n]) for n in range(3)
+    ]
 
     assert by_row == digests(ENTRIES, columns, salts)
