@@ -44,7 +44,7 @@ SCALARS = (
     | st.booleans()
     | st.integers(-(2**80), 2**80)
     | st.floats()
-    | st.text(st.characters(), max_size=20)
+    | st.text(max_size=20)
     | st.binary(max_size=20)
 )
 KEYS = (
@@ -61,9 +61,8 @@ READABLE = st.recursive(
 ANYTHING = st.recursive(
     SCALARS
     | st.text(st.characters(codec=None), max_size=10)
-    | st.sampled_from(
-        [Level.LOW, Level.PAIR, Ellipsis, int, len, iter([1]), Odd(ValueError), Odd(RecursionError)]
-    )
+    | st.sampled_from([Level.LOW, Level.PAIR, Ellipsis, int, len, iter([1])])
+    | st.builds(Odd, st.sampled_from([ValueError, RecursionError]))
     | st.datetimes()
     | st.timedeltas()
     | st.builds(dt.date.today),
@@ -146,4 +145,7 @@ def test_the_same_set_is_always_written_the_same(value):
     def once(items: Any) -> str:
         return capture(items, "output", CaptureLimits(), Losses())
 
-    assert once(value) == once(set(reversed(list(value))))
+    other: set[int | str] = set()
+    other.update(sorted(value, key=repr))
+
+    assert once(value) == once(other)

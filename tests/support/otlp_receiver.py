@@ -1,7 +1,7 @@
 """An OTLP/HTTP receiver on a real socket that keeps what it gets and answers as it is told.
 
-It stands for any collector: it decodes protobuf requests, answers 200 unless a scripted answer is waiting, and never
-looks at what the spans mean. Other paths get scripted answers only, or 404.
+It stands for any collector: it decodes protobuf requests, answers 200 unless a scripted answer is waiting,
+and never looks at what the spans mean. Other paths get scripted answers only, or 404.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -105,7 +105,7 @@ class OtlpReceiver:
         with self._lock:
             self._script.extend(answers)
 
-    def __enter__(self) -> OtlpReceiver:
+    def __enter__(self) -> Self:
         """Start serving."""
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self

@@ -1,0 +1,151 @@
+"""Settings of the emitting side: read once at the edge, frozen, every limit named with its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from loopgrid.errors import Misconfigured
+
+DEFAULT_ENDPOINT: Final = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureLimits:
+    """How much of a value enters the record. What is left out is named in `loopgrid.capture.lossiness`.
+
+    Attributes:
+        max_content_bytes: UTF-8 bytes of text kept of one input or one output, before JSON escaping.
+        max_depth: nesting levels of lists, maps and objects.
+        max_items: values of all kinds in one input or output.
+        max_inline_bytes: size up to which a `bytes` value is kept; of a larger one, size and digest.
+        max_repr_chars: characters kept of the `repr` of an object that has no JSON form.
+        max_text_bytes: UTF-8 bytes of one text fact: template, prompt variable, metadata, tag.
+        max_message_bytes: UTF-8 bytes of an exception's message.
+        max_facts: prompt variables, metadata keys, tags or finish reasons of one decision, each.
+        max_losses: entries in one decision's list of what is missing.
+    """
+
+    max_content_bytes: int = 4 * 2**20
+    max_depth: int = 32
+    max_items: int = 100_000
+    max_inline_bytes: int = 4096
+    max_repr_chars: int = 1000
+    max_text_bytes: int = 2**20
+    max_message_bytes: int = 8192
+    max_facts: int = 128
+    max_losses: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLimits:
+    """How decisions travel to the collector, and how long anything waits.
+
+    Attributes:
+        max_queue_bytes: estimated bytes held in memory for decisions not acknowledged yet.
+        max_batch_spans: decisions in one request.
+        max_batch_bytes: estimated bytes in one request.
+        linger_s: seconds a decision waits for company before it is sent.
+        queue_wait_s: seconds the calling thread waits for room in a full queue. It does not wait
+            while the collector is known to be unreachable.
+        request_timeout_s: seconds one request may take.
+        first_backoff_s: seconds before the first retry; doubles with each.
+        max_backoff_s: seconds between two retries at most, unless the server asks for more.
+        max_retry_s: seconds after which a batch that could not be delivered is given up and counted.
+        exit_flush_s: seconds the end of the process waits for what is still on its way.
+    """
+
+    max_queue_bytes: int = 64 * 2**20
+    max_batch_spans: int = 512
+    max_batch_bytes: int = 8 * 2**20
+    linger_s: float = 0.1
+    queue_wait_s: float = 0.1
+    request_timeout_s: float = 10.0
+    first_backoff_s: float = 0.1
+    max_backoff_s: float = 5.0
+    max_retry_s: float = 600.0
+    exit_flush_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the emitting side is told.
+
+    Attributes:
+        endpoint: URL of the LoopGrid server, for the API and for OTLP (`<endpoint>/v1/traces`).
+        service_name: `service.name` of this process; None leaves it to OpenTelemetry.
+        api_key: sent as `Authorization: Bearer`; never shown.
+        disabled: decorated functions run as if they were not decorated. This is LoopGrid's own switch:
+            `OTEL_SDK_DISABLED` silences telemetry, and a decision record is not telemetry.
+        capture: limits on what is recorded.
+        delivery: limits on how it is sent.
+    """
+
+    endpoint: str = DEFAULT_ENDPOINT
+    service_name: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    disabled: bool = False
+    capture: CaptureLimits = CaptureLimits()
+    delivery: DeliveryLimits = DeliveryLimits()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant, so that no later step has to.
+
+        Raises:
+            Misconfigured: the endpoint is no http(s) URL, or a limit is not a positive number.
+        """
+        object.__setattr__(self, "endpoint", checked_endpoint(self.endpoint))
+        for limits in (self.capture, self.delivery):
+            for limit in fields(limits):
+                value = getattr(limits, limit.name)
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+                    raise Misconfigured(f"{limit.name} is {value!r}: give a number that is not negative")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> Config:
+        """Settings from `LOOPGRID_ENDPOINT`, `LOOPGRID_SERVICE_NAME`, `LOOPGRID_API_KEY` and
+        `LOOPGRID_DISABLED`; overrides that are not None win. `OTEL_SERVICE_NAME` stands in for an absent
+        `LOOPGRID_SERVICE_NAME`.
+
+        Raises:
+            Misconfigured: a value cannot be meant.
+        """
+        values: dict[str, Any] = {
+            "endpoint": environ.get("LOOPGRID_ENDPOINT") or DEFAULT_ENDPOINT,
+            "service_name": environ.get("LOOPGRID_SERVICE_NAME") or environ.get("OTEL_SERVICE_NAME") or None,
+            "api_key": environ.get("LOOPGRID_API_KEY") or None,
+            "disabled": _truth("LOOPGRID_DISABLED", environ.get("LOOPGRID_DISABLED", "")),
+        }
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        return cls(**values)
+
+
+def checked_endpoint(text: str) -> str:
+    """The endpoint without a trailing slash.
+
+    Raises:
+        Misconfigured: it is no http(s) URL with a host.
+    """
+    advice = f"the endpoint {text!r} is no URL LoopGrid can use: write it like {DEFAULT_ENDPOINT}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Misconfigured(advice) from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise Misconfigured(advice)
+    if parts.query or parts.fragment or parts.username:
+        raise Misconfigured(f"{advice}, without query, fragment or user")
+    return text.rstrip("/")
+
+
+def _truth(name: str, text: str) -> bool:
+    match text.strip().lower():
+        case "" | "false" | "0":
+            return False
+        case "true" | "1":
+            return True
+        case _:
+            raise Misconfigured(f"{name} is {text!r}: write true or false")

@@ -1,0 +1,133 @@
+"""What is known of a decorated function: its name, its signature, how to describe one call of it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from opentelemetry.util.types import AnyValue
+
+from loopgrid.capture import capture_arguments
+from loopgrid.config import CaptureLimits
+from loopgrid.prompt import Model, Prompt
+from loopgrid.schema import Key
+from loopgrid.span import Opening, model_attributes, prompt_attributes
+
+ATTRIBUTE: Final = "__loopgrid_definition__"
+"""Where a decorated function carries its definition."""
+
+_ANY: Final = re.compile(r"\bAny\b")
+_CONTAINERS: Final = frozenset(
+    {"list", "dict", "tuple", "set", "frozenset", "object", "List", "Dict", "Tuple", "Set"}
+)
+
+
+class Definition:
+    """A decorated function.
+
+    Attributes:
+        function: the function as it was written.
+        name: `module.qualified_name`; what `code.function.name` records and a replay looks up.
+        decision_type: the type its decisions have.
+        signature: its parameters.
+        receiver: name of the parameter that is `self` or `cls`, or None. It is not recorded.
+    """
+
+    __slots__ = ("_vague", "decision_type", "function", "name", "receiver", "signature")
+
+    def __init__(self, function: Callable[..., Any], decision_type: str) -> None:
+        self.function = function
+        self.decision_type = decision_type
+        self.name = f"{_module_of(function)}.{function.__qualname__}"
+        self.signature = inspect.signature(function)
+        self.receiver = _receiver(function, self.signature)
+        self._vague = frozenset(
+            name for name, parameter in self.signature.parameters.items() if _is_vague(parameter.annotation)
+        )
+
+    def describe(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object], limits: CaptureLimits
+    ) -> Opening:
+        """What a call with these arguments says about its decision."""
+        opening = Opening()
+        attributes = opening.attributes
+        attributes[Key.FUNCTION_NAME] = self.name
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError:
+            # The call is about to fail with Python's own TypeError; until then this is what is known of it.
+            opening.losses.note("input", "not_bound")
+            given = {"args": args, "kwargs": kwargs}
+            attributes[Key.DECISION_INPUT] = capture_arguments(
+                given, frozenset(), "input", limits, opening.losses
+            )
+            return opening
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        if self.receiver is not None and arguments.pop(self.receiver, None) is not None:
+            opening.losses.note(f"input.{self.receiver}", "not_captured")
+        prompt = next((name for name, value in arguments.items() if issubclass(type(value), Prompt)), None)
+        if prompt is not None:
+            opening.prompt = arguments.pop(prompt).facts
+            attributes[Key.PROMPT_ARGUMENT] = prompt
+            attributes.update(prompt_attributes(opening.prompt, limits, opening.losses))
+        model = next((name for name, value in arguments.items() if issubclass(type(value), Model)), None)
+        if model is not None:
+            attributes[Key.MODEL_ARGUMENT] = model
+            attributes.update(_model_attributes(arguments.pop(model), limits, opening))
+        attributes[Key.DECISION_INPUT] = capture_arguments(
+            arguments, self._vague, "input", limits, opening.losses
+        )
+        return opening
+
+
+def _model_attributes(model: Model, limits: CaptureLimits, opening: Opening) -> dict[str, AnyValue]:
+    return model_attributes(model.provider, model.name, model.parameters, limits, opening.losses)
+
+
+def _module_of(function: Callable[..., Any]) -> str:
+    """The name under which another process can import the function's module."""
+    if function.__module__ == "__main__":
+        # `python -m package.module`: the spec still knows the name.
+        specification = getattr(sys.modules.get("__main__"), "__spec__", None)
+        if specification is not None:
+            return str(specification.name)
+    return function.__module__
+
+
+def _receiver(function: Callable[..., Any], signature: inspect.Signature) -> str | None:
+    owner, _, _ = function.__qualname__.rpartition(".")
+    first = next(iter(signature.parameters), None)
+    in_class = bool(owner) and not owner.endswith("<locals>")
+    return first if in_class and first in {"self", "cls"} else None
+
+
+def _is_vague(annotation: object) -> bool:
+    """Whether a hint leaves open what a value was before it became JSON."""
+    if annotation is inspect.Parameter.empty:
+        return True
+    hint = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return _ANY.search(hint) is not None or hint.rpartition(".")[2] in _CONTAINERS
+
+
+_functions: Final[dict[str, Callable[..., Any]]] = {}
+
+
+def register(function: Callable[..., Any], definition: Definition) -> None:
+    """Remember a decorated function under its name; defined again (a notebook cell), the new one counts."""
+    setattr(function, ATTRIBUTE, definition)
+    _functions[definition.name] = function
+
+
+def registered() -> Mapping[str, Callable[..., Any]]:
+    """The decorated functions of this process by name."""
+    return dict(_functions)
+
+
+def definition_of(function: object) -> Definition | None:
+    """The definition a decorated function (or a method bound to one) carries."""
+    found = getattr(function, ATTRIBUTE, None)
+    return found if isinstance(found, Definition) else None

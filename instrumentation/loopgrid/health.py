@@ -1,0 +1,99 @@
+"""What went wrong inside LoopGrid: counted always, logged once per cause, never with a payload.
+
+A failure here costs a record, never the application's call; this page is where the cost can be read.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Final
+
+logger: Final = logging.getLogger("loopgrid")
+
+
+class Count(StrEnum):
+    """What is counted. One unit is one decision, except where it says otherwise."""
+
+    STARTED = "started"
+    """A sequence number was taken: the record is complete when as many arrive."""
+    ACKNOWLEDGED = "acknowledged"
+    """The collector answered 200 and refused nothing."""
+    OPEN_FAILED = "open_failed"
+    """LoopGrid could not open the decision; its call ran without a record."""
+    INPUT_FAILED = "input_failed"
+    """The input could not be captured; the decision was recorded without it."""
+    OUTPUT_FAILED = "output_failed"
+    """The output could not be captured; the decision was recorded without it."""
+    END_FAILED = "end_failed"
+    """The decision could not be ended or handed over."""
+    FACT_FAILED = "fact_failed"
+    """One stated fact (usage, model, metadata…) could not be recorded; unit: facts."""
+    FACT_LATE = "fact_late"
+    """One fact was stated after its decision had ended; unit: facts."""
+    QUEUE_FULL = "queue_full"
+    """Dropped: the queue was full."""
+    CLOSED = "closed"
+    """Dropped: LoopGrid had been shut down."""
+    REFUSED = "refused"
+    """Lost: the collector refused the request for good."""
+    REJECTED = "rejected"
+    """Lost: the collector took the request and rejected this decision."""
+    GIVEN_UP = "given_up"
+    """Lost: not deliverable within the retry limit, or before the process ended."""
+    DEFECT = "defect"
+    """Lost: it could not be encoded, or a defect of ours."""
+
+
+class Health:
+    """Counters of one process and the memory of what was already logged."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew, as a forked child must: the parent's lock may be held in the copy."""
+        # Re-entrant, because a signal handler may decide while this very thread counts. For the same reason
+        # every counter is there from the start and is stepped in one statement, which no handler interrupts.
+        self._lock = threading.RLock()
+        self._counts = {str(what): 0 for what in Count}
+        self._logged: set[str] = set()
+
+    def count(self, what: Count, number: int = 1) -> None:
+        """Add to a counter."""
+        name = str(what)
+        with self._lock:
+            self._counts[name] += number
+
+    def trouble(self, what: Count, message: str, number: int = 1) -> None:
+        """Count, and log the message as a warning the first time this happens in the process."""
+        name = str(what)
+        with self._lock:
+            self._counts[name] += number
+            first = name not in self._logged
+            self._logged.add(name)
+        if first:
+            logger.warning(
+                "%s (%s=%d; counted in loopgrid.counters(), logged once per cause)", message, name, number
+            )
+
+    def counters(self) -> dict[str, int]:
+        """All counters that are not zero, by name."""
+        with self._lock:
+            return {name: number for name, number in self._counts.items() if number}
+
+
+def where(error: BaseException) -> str:
+    """Type and place of an error, without its message: messages may quote the application's data."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    return f"{type(error).__name__} at {PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+
+
+health: Final = Health()
+"""The counters of this process."""

@@ -1,0 +1,31 @@
+"""What became of one attempt to deliver spans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The collector holds the spans, except `rejected` of them."""
+
+    rejected: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """Not delivered; the same request may be sent again, after `after_s` seconds if it says so."""
+
+    reason: str
+    after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Not delivered, and the same request never will be."""
+
+    reason: str
+
+
+Outcome = Acknowledged | TryAgain | Refused
