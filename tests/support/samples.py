@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from loopgrid_collector.dialects.normalise import LogFacts, SpanFacts, normalise_logs, normalise_spans
 from loopgrid_collector.otlp import values
@@ -197,8 +199,6 @@ def _log_content(folder: Path) -> dict[SpanKey, dict[str, list[Any]]]:
 
 def attributes_of(rows: list[dict[str, Any]]) -> Attributes:
     """Attributes built from Python values, as a sender would have sent them."""
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
     for position, row in enumerate(rows, 1):
@@ -241,8 +241,6 @@ def facts_for(
     dropped: int = 0,
 ) -> SpanFacts:
     """The same facts for every row."""
-    import numpy as np
-
     said = None if events is None else orjson.dumps([{"time_ns": 1, **event} for event in events]).decode()
     return SpanFacts(
         name=pa.array(["span"] * rows, pa.string()),

@@ -27,7 +27,7 @@ def scalar(text: str | None) -> pa.StringScalar:
 
 
 EMPTY: Final = scalar("")
-NOTHING: Final = scalar(None)
+COMMA: Final = scalar(",")
 
 
 def true(column: pa.BooleanArray) -> Mask:
@@ -65,11 +65,10 @@ def without_empty(column: pa.StringArray) -> pa.StringArray:
     return only_where(~empty, column) if empty.any() else column
 
 
-def joined(*pieces: pa.Array | str, null_handling: str = "emit_null") -> pa.StringArray:
-    """Texts put together row by row."""
+def joined(*pieces: pa.Array | str) -> pa.StringArray:
+    """Texts put together row by row; null where a piece is null."""
     operands = [scalar(piece) if isinstance(piece, str) else piece for piece in pieces]
-    # Not null_handling="skip": it loses the rows in which every piece is null.
-    return pc.binary_join_element_wise(*operands, EMPTY, null_handling=null_handling, null_replacement="")
+    return pc.binary_join_element_wise(*operands, EMPTY)
 
 
 def map_distinct(column: pa.Array, function: Callable[[str], Any], kind: pa.DataType) -> pa.Array:

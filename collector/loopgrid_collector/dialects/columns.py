@@ -18,9 +18,12 @@ import pyarrow.compute as pc
 
 from loopgrid_collector.dialects import parsers
 from loopgrid_collector.dialects.arrow import (
+    COMMA,
     TEXT,
     TEXTS,
     Mask,
+    containing,
+    equal,
     joined,
     map_distinct,
     missing,
@@ -31,6 +34,11 @@ from loopgrid_collector.dialects.parsers import UnreadableError, plain_json, rea
 from loopgrid_collector.dialects.table import Members, Source
 from loopgrid_collector.otlp import values
 from loopgrid_collector.otlp.attributes import Attributes, Type
+
+Rows = npt.NDArray[np.int64]
+
+RESERVED: Final = '{"$'
+"""How a lossless JSON object begins that stands for something JSON lacks."""
 
 _COUNTABLE_PAIRS: Final = 1 << 22
 """(row, key) pairs up to which counting them is quicker than sorting them."""
@@ -79,7 +87,7 @@ class Spans:
         self._texts: dict[str, dict[int, tuple[str, bool]]] = {}
         self._documents: dict[tuple[str, int], Any] = {}
         self._events: dict[int, list[dict[str, Any]]] = {}
-        self._rows: dict[int, dict[str, Any]] = {}
+        self._under: dict[str, dict[int, dict[str, Any]]] = {}
 
     def lose(self, row: int, code: str) -> None:
         """Note that something is missing from a row."""
@@ -91,6 +99,11 @@ class Spans:
     def failed(self) -> Mask:
         """Which spans ended in an error."""
         return np.array(self.facts.status_code == _STATUS_ERROR, dtype=np.bool_)
+
+    @cached_property
+    def has_empty_texts(self) -> bool:
+        """Whether any attribute is an empty text."""
+        return bool(equal(self.attributes.string, "").any())
 
     @cached_property
     def irregular(self) -> frozenset[int]:
@@ -120,14 +133,15 @@ class Spans:
     def _read_texts(self, key: str) -> dict[int, tuple[str, bool]]:
         entries = self.attributes.entries(key)
         rows = self.attributes.row[entries].tolist()
-        texts = self.attributes.string.take(pa.array(entries)).to_pylist()
-        if None in texts:
-            json = self.attributes.json.take(pa.array(entries)).to_pylist()
-            return {
-                row: (other, False) if text is None else (text, True)
-                for row, text, other in zip(rows, texts, json, strict=True)
-            }
-        return {row: (text, True) for row, text in zip(rows, texts, strict=True)}
+        column = self.attributes.string.take(pa.array(entries))
+        texts = column.to_pylist()
+        if not column.null_count:
+            return dict(zip(rows, [(text, True) for text in texts], strict=True))
+        json = self.attributes.json.take(pa.array(entries)).to_pylist()
+        return {
+            row: (other, False) if text is None else (text, True)
+            for row, text, other in zip(rows, texts, json, strict=True)
+        }
 
     def document(self, key: str, row: int) -> Any:
         """The JSON document that an attribute holds, as a map or as text; None if it cannot be read."""
@@ -144,11 +158,15 @@ class Spans:
             self._events[row] = values.from_json(text) if text else []
         return self._events[row]
 
-    def row(self, row: int) -> dict[str, Any]:
-        """All attributes of one span."""
-        if row not in self._rows:
-            self._rows[row] = self.attributes.of_row(row)
-        return self._rows[row]
+    def under(self, prefix: str) -> Mapping[int, Mapping[str, Any]]:
+        """Row → its attributes whose keys start with the prefix."""
+        if prefix not in self._under:
+            rows: dict[int, dict[str, Any]] = {}
+            for key in self.attributes.keys_with_prefix(prefix):
+                for row, (text, is_text) in self.texts(key).items():
+                    rows.setdefault(row, {})[key] = text if is_text else values.from_json(text)
+            self._under[prefix] = rows
+        return self._under[prefix]
 
 
 _STATUS_ERROR: Final = 2
@@ -247,7 +265,7 @@ class Promoter:
     def _text(self, source: Source) -> pa.StringArray:
         column = self._spans.attributes.text(source.key)
         if source.parser == "text":
-            return without_empty(column)
+            return without_empty(column) if self._spans.has_empty_texts else column
         return map_distinct(column, parsers.TEXT[source.parser], TEXT)
 
     def _list(self, source: Source) -> pa.ListArray:
@@ -286,8 +304,8 @@ class Promoter:
                     column = only_where(self._speaks[place.only], column)
                 if column.null_count < len(column):
                     columns.append(column)
-        if not columns:
-            return pa.nulls(self._spans.rows, TEXT)
+        if len(columns) <= 1:
+            return columns[0] if columns else pa.nulls(self._spans.rows, TEXT)
         merged = pc.coalesce(*columns)
         stated = np.sum([~missing(column) for column in columns], axis=0)
         several = np.flatnonzero(stated > 1).tolist()
@@ -308,27 +326,44 @@ class Promoter:
         keys = {key: name for key, name in place.keys.items() if key in self._spans.keys}
         if prefix is not None:
             keys |= {key: key[len(prefix) :] for key in self._spans.attributes.keys_with_prefix(prefix)}
-        values_of: dict[str, pa.StringArray] = {}
-        for key, spelled in keys.items():
-            if spelled in place.drop:
-                continue
-            name = names.get(spelled, spelled)
-            column = self._member(key, json_values=place.json_values)
-            values_of[name] = pc.coalesce(values_of[name], column) if name in values_of else column
-        if not values_of:
-            return None
-        pieces = [joined(f",{write_json(name)}:", column) for name, column in values_of.items()]
-        listed = without_empty(joined(*pieces, null_handling="replace"))
-        return joined("{", pc.utf8_slice_codeunits(listed, start=1), "}")
+        names_of = {key: names.get(spelled, spelled) for key, spelled in keys.items()}
+        wanted = {key: name for key, name in names_of.items() if keys[key] not in place.drop}
+        return self._object(wanted, json_values=place.json_values) if wanted else None
 
-    def _member(self, key: str, *, json_values: bool) -> pa.StringArray:
+    def _object(self, keys: Mapping[str, str], *, json_values: bool) -> pa.StringArray:
+        """One JSON object per row, from one attribute per member; null where there is none.
+
+        Args:
+            keys: attribute → member name.
+            json_values: whether each value is JSON text itself.
+        """
         attributes = self._spans.attributes
-        column = attributes.json_of(key)
+        found = [self._first_of_name(key, keys) for key in keys]
+        entries = np.concatenate(found)
+        member = np.repeat(np.arange(len(found)), [len(part) for part in found])
+        rows = attributes.row[entries]
+        order = np.argsort(rows, kind="stable")
+        text = attributes.json.take(pa.array(entries[order]))
         if json_values:
-            return map_distinct(column, _json_value, TEXT)
-        if (attributes.type[attributes.entries(key)] >= _FIRST_UNLIKE_JSON).any():
-            return map_distinct(column, plain_json, TEXT)
-        return column
+            text = map_distinct(text, _json_value, TEXT)
+        elif (attributes.type[entries] >= _FIRST_UNLIKE_JSON).any() and containing(text, RESERVED).any():
+            text = map_distinct(text, plain_json, TEXT)
+        labels = pa.array([f"{write_json(name)}:" for name in keys.values()], TEXT)
+        pairs = joined(labels.take(pa.array(member[order])), text)
+        counts = np.bincount(rows, minlength=self._spans.rows)
+        offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+        listed = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), pairs), COMMA)
+        return joined("{", without_empty(listed), "}")
+
+    def _first_of_name(self, key: str, keys: Mapping[str, str]) -> Rows:
+        """The key's entries, but for rows that state its member under a key before it."""
+        entries = self._spans.attributes.entries(key)
+        for other, name in keys.items():
+            if other == key:
+                break
+            if name == keys[key]:
+                entries = entries[~self._spans.attributes.has(other)[self._spans.attributes.row[entries]]]
+        return entries
 
     def _whole_object(self, field: str, place: Members, names: Mapping[str, str]) -> pa.StringArray:
         key = place.key or ""

@@ -5,7 +5,8 @@ Laws:
 * Content that stands whole in one attribute, in canonical words, is referred to and never copied.
 * Content that had to be put together is copied, with what was explicitly null left out.
 * Content that should be JSON and is not stays what it is, a text, and the row says so.
-* Null, the empty text and the empty list mean "not captured", never "empty prompt".
+* Of messages, null, the empty text and the empty list mean "not captured", never "empty prompt". Of
+  anything else an empty value is a value: a function without arguments saw ``{}``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import orjson
 
 from loopgrid_collector.dialects import forms, messages
 from loopgrid_collector.dialects.arrow import Mask, containing
-from loopgrid_collector.dialects.columns import Spans
+from loopgrid_collector.dialects.columns import RESERVED, Spans
 from loopgrid_collector.dialects.messages import Message
 from loopgrid_collector.dialects.parsers import UnreadableError, read_json, write_json
 from loopgrid_collector.dialects.table import Content
@@ -29,8 +30,6 @@ MASKED: Final = "__REDACTED__"
 """What OpenInference writes in place of content that it was told to hide."""
 
 _NOTHING: Final = frozenset({"", "[]", "{}", "null", '""'})
-_RESERVED: Final = '{"$'
-"""How a lossless JSON object begins that stands for something JSON lacks."""
 
 
 class Body:
@@ -40,14 +39,12 @@ class Body:
         field: ``input`` or ``output``.
         copies: JSON text.
         refs: attribute keys.
-        reasons: row → finish reasons that the messages themselves state.
     """
 
     def __init__(self, field: str, rows: int) -> None:
         self.field = field
         self.copies: list[str | None] = [None] * rows
         self.refs: list[str | None] = [None] * rows
-        self.reasons: dict[int, list[Any]] = {}
 
     @cached_property
     def found(self) -> Mask:
@@ -123,7 +120,7 @@ class ContentReader:
                 continue
             for row in np.flatnonzero(pending & self._holds(place)).tolist():
                 text, is_text = self._spans.texts(place.key)[row]
-                if text in _NOTHING:
+                if text == ("" if is_text else "null"):
                     continue
                 pending[row] = False
                 if is_text and self._is_plain(place, row):
@@ -163,8 +160,7 @@ class ContentReader:
         Nearly all spans of today end here, so that this loop does nothing but check.
         """
         texts, irregular, preambles = self._spans.texts(key), self._spans.irregular, self._preambles
-        refs, reasons = body.refs, body.reasons if body.field == "output" else None
-        rest = []
+        refs, rest = body.refs, []
         for row in rows:
             text, is_text = texts[row]
             try:
@@ -175,8 +171,6 @@ class ContentReader:
                 rest.append(row)
                 continue
             refs[row] = key
-            if reasons is not None:
-                reasons[row] = [message.get("finish_reason") for message in value]
         return rest
 
     def _read(self, body: Body, place: Content, row: int) -> bool:
@@ -186,11 +180,13 @@ class ContentReader:
         if place.event:
             found = forms.events(self._spans.events(row), output=output)
         elif place.form == "vercel_answer":
-            found = forms.vercel_answer(self._spans.row(row))
+            found = forms.vercel_answer(self._spans.under(place.prefix)[row])
         elif place.form == "openinference":
-            found = forms.openinference(self._spans.row(row), place.prefix)
+            found = forms.openinference(self._spans.under(place.prefix)[row], place.prefix)
         else:
-            found = forms.traceloop(self._spans.row(row), place.prefix, "assistant" if output else "user")
+            found = forms.flattened(
+                self._spans.under(place.prefix)[row], place.prefix, "assistant" if output else "user"
+            )
         return self._assembled(body, row, found)
 
     def _read_messages(self, body: Body, key: str, row: int) -> bool:
@@ -203,8 +199,6 @@ class ContentReader:
             return True
         if exact and row not in self._preambles and messages.is_canonical_messages(value):
             body.refs[row] = key
-            if body.field == "output":
-                body.reasons[row] = [message.get("finish_reason") for message in value]
             return True
         default = "assistant" if body.field == "output" else "user"
         found = messages.messages(value if isinstance(value, list) else [value], default)
@@ -230,8 +224,6 @@ class ContentReader:
             return False
         if body.field == "input":
             found = self._preambles.get(row, []) + found
-        else:
-            body.reasons[row] = [message.get("finish_reason") for message in found]
         body.copies[row] = self._copy(body.field, row, found, None)
         return True
 
@@ -258,7 +250,7 @@ class ContentReader:
         """
         exact = row not in self._spans.irregular
         if not is_text:
-            return values.from_json(text), exact and _RESERVED not in text
+            return values.from_json(text), exact and RESERVED not in text
         try:
             return orjson.loads(text), exact
         except orjson.JSONDecodeError:

@@ -39,7 +39,7 @@ def response(value: Any, said: str | None) -> list[Message]:
     return messages.generic(value if said is None or isinstance(value, str) else said, "assistant")
 
 
-def traceloop(row: Mapping[str, Any], prefix: str, role: str) -> list[Message]:
+def flattened(row: Mapping[str, Any], prefix: str, role: str) -> list[Message]:
     """``gen_ai.prompt.<n>.…`` and ``gen_ai.completion.<n>.…``."""
     return messages.messages(messages.regroup(row, prefix), role)
 

@@ -161,7 +161,7 @@ def normalise_spans(attributes: Attributes, facts: SpanFacts) -> dict[str, pa.Ar
     columns["function"] = only_where(recognised.are(Kind.DECISION), columns["function"])
 
     body, answer = _content(spans, recognised, columns, calls, decisive)
-    columns["finish_reasons"] = _complete_reasons(columns["finish_reasons"], answer)
+    columns["finish_reasons"] = _complete_reasons(spans, columns["finish_reasons"], calls, answer)
     note_stream_losses(spans, calls, streamed(spans, columns.pop("streamed")), answer, columns)
     note_content_losses(spans, recognised, calls, body, answer)
     note_dropped(spans, decisive)
@@ -205,14 +205,17 @@ def _content(
     return body, answer
 
 
-def _complete_reasons(reasons: pa.ListArray, answer: Body) -> pa.ListArray:
+def _complete_reasons(spans: Spans, reasons: pa.ListArray, calls: Mask, answer: Body) -> pa.ListArray:
     """Finish reasons that only the output messages state."""
-    if not reasons.null_count or not answer.reasons:
+    rows = np.flatnonzero(calls & answer.found & missing(reasons)).tolist()
+    if not rows:
         return reasons
     cells = reasons.to_pylist()
-    for row, stated in answer.reasons.items():
-        if cells[row] is None:
-            cells[row] = parsers.finish_reasons(stated)
+    for row in rows:
+        copy, reference = answer.copies[row], answer.refs[row]
+        messages = parsers.read_json(copy) if copy is not None else spans.document(reference or "", row)
+        if isinstance(messages, list):
+            cells[row] = parsers.finish_reasons([message.get("finish_reason") for message in messages])
     return pa.array(cells, reasons.type)
 
 

@@ -92,11 +92,19 @@ class Recognised:
 
 def recognise(spans: Spans) -> Recognised:
     """Find each span's kind and dialect."""
-    speaks = {dialect.name: _marked(spans, dialect.marks) for dialect in DIALECTS}
+    encoded = spans.facts.scope_name.dictionary_encode()
+    scopes = _Scopes(encoded.dictionary.to_pylist(), np.array(encoded.indices.fill_null(0)))
+    speaks = {dialect.name: _marked(spans, scopes, dialect.marks) for dialect in DIALECTS}
     return Recognised(code=_kinds(spans), speaks=speaks, dialect=_dialects(spans, speaks))
 
 
-def _marked(spans: Spans, marks: Marks) -> Mask:
+@dataclass(frozen=True, slots=True)
+class _Scopes:
+    names: list[str]
+    index: npt.NDArray[np.int32]
+
+
+def _marked(spans: Spans, scopes: _Scopes, marks: Marks) -> Mask:
     mask = np.zeros(spans.rows, dtype=np.bool_)
     for key in marks.keys:
         if key in spans.keys:
@@ -104,14 +112,8 @@ def _marked(spans: Spans, marks: Marks) -> Mask:
     for key in spans.attributes.keys if marks.prefixes else ():
         if key.startswith(marks.prefixes) and not mask.all():
             mask |= spans.attributes.has(key)
-    if marks.scopes or marks.scope_prefixes:
-        encoded = spans.facts.scope_name.dictionary_encode()
-        names = encoded.dictionary.to_pylist()
-        hits = [name in marks.scopes or name.startswith(marks.scope_prefixes) for name in names]
-        if any(hits):
-            indices = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-            mask |= np.array(hits, dtype=np.bool_)[indices]
-    return mask
+    hits = [name in marks.scopes or name.startswith(marks.scope_prefixes) for name in scopes.names]
+    return mask | np.array(hits, dtype=np.bool_)[scopes.index] if any(hits) else mask
 
 
 def _dialects(spans: Spans, speaks: dict[str, Mask]) -> pa.StringArray:
