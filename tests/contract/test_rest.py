@@ -171,8 +171,8 @@ def test_the_same_decision_sent_at_once_by_many_is_stored_once(api):
 @pytest.mark.parametrize(
     ("changed", "field", "suggestion"),
     [
-        ({"outptu": 1}, "outptu", "output"),
-        ({"model": {"nmae": "x"}}, "model.nmae", "name"),
+        ({"outputs": 1}, "outputs", "output"),
+        ({"model": {"names": "x"}}, "model.names", "name"),
         ({"decision_type": None}, "decision_type", None),
         ({"usage": {"input_tokens": -1}}, "usage.input_tokens", None),
         ({"decision_id": "abc"}, "decision_id", None),
@@ -403,6 +403,27 @@ def test_the_newest_correction_is_the_ground_truth_and_the_others_stay(api):
     assert [found["output"] for found in decision["corrections"]] == [{"response": "b"}, None]
     assert decision["ground_truth"]["correction_id"] == second["correction_id"]
     assert decision["output"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("incorrect", {}, "reason"),
+        ("incorrect", {"reason": ""}, "reason"),
+        ("incorrect", {"reason": "x", "marked": "y"}, "marked"),
+        ("correction", {"corrected_by": "x"}, "correction"),
+        ("correction", {"correction": 1}, "corrected_by"),
+        ("correction", {"correction": 2**64, "corrected_by": "x"}, "correction"),
+    ],
+)
+def test_a_judgement_that_says_nothing_sound_is_422_and_leaves_nothing(api, path, body, field):
+    decision_id = api.record()["decision_id"]
+    before = api.everything()
+
+    refused = problem(api.client.post(f"/v1/decisions/{decision_id}/{path}", json=body), 422)
+
+    assert refused["errors"][0]["field"] == field
+    assert api.everything() == before
 
 
 def test_a_model_call_seen_by_another_instrumentation_can_be_judged_too(api):

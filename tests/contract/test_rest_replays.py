@@ -181,9 +181,9 @@ def test_lists_leave_out_what_replays_made_unless_asked(api):
 @pytest.mark.parametrize(
     ("body", "field", "suggestion"),
     [
-        ({"overrides": {"promt": {}}}, "overrides.promt", "prompt"),
-        ({"overrides": {"prompt": {"templat": "x"}}}, "overrides.prompt.templat", "template"),
-        ({"executor": "functon"}, "executor", "function"),
+        ({"overrides": {"prompts": {}}}, "overrides.prompts", "prompt"),
+        ({"overrides": {"prompt": {"templates": "x"}}}, "overrides.prompt.templates", "template"),
+        ({"executor": "functions"}, "executor", "function"),
         ({"executor": "external"}, "output", None),
         ({"executor": "function", "output": 1}, "output", None),
         ({"override": {}}, "override", "overrides"),
@@ -201,7 +201,7 @@ def test_a_replay_that_cannot_be_is_422_before_anything_is_recorded(
 
 
 def test_an_argument_the_function_does_not_have_is_refused_with_the_nearest(api):
-    refused = requested(api, api.decorated(), overrides={"input": {"mesage": "x"}})
+    refused = requested(api, api.decorated(), overrides={"input": {"messages": "x"}})
 
     assert problem(refused, 422)["errors"][0]["suggestion"] == "message"
 

@@ -1,0 +1,261 @@
+"""Clients' SQL on the live ledger: one reading statement, bounded in time, rows, bytes and number.
+
+Values come out as JSON can hold them: timestamps and dates as ISO text, decimals and integers beyond
+64 bits as text, bytes as hex, non-finite numbers as null, JSON columns as their text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from loopgrid_collector.errors import StorageTrouble
+from loopgrid_collector.ledger.ledger import Ledger
+from loopgrid_query import jsontext, sql_guard
+from loopgrid_query.errors import FieldError, SqlBusy, SqlInvalid, SqlRefused, SqlTooCostly
+from loopgrid_query.models import SqlRequest
+from loopgrid_query.queries import Reader
+from loopgrid_query.sql_guard import Catalogue
+
+_BATCH_ROWS: Final = 1024
+# Arrow loses what these are: a bit string's length, a number's sign, a time's zone.
+_UNTELLABLE: Final = re.compile(r"\b(BIT|BIGNUM|UHUGEINT|TIME WITH TIME ZONE)\b")
+_SELECT: Final = duckdb.StatementType.SELECT
+# The statement is right, but the database or its process is not: not the client's doing.
+_SERVER_TROUBLE: Final = (duckdb.ConnectionException, duckdb.FatalException, duckdb.InternalException)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlLimits:
+    """What one statement may use, and how many may run.
+
+    Attributes:
+        seconds: until it is interrupted.
+        rows: rows of an answer; more are cut off, and the answer says so.
+        answer_bytes: bytes of an answer's values in memory; likewise.
+        statement_characters: length of its text.
+        at_once: statements that run at the same time.
+        wait_seconds: how long a statement waits for one of the others to end.
+    """
+
+    seconds: float = 30.0
+    rows: int = 10_000
+    answer_bytes: int = 64 * 2**20
+    statement_characters: int = 100_000
+    at_once: int = 8
+    wait_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SqlAnswer:
+    """Rows of a statement.
+
+    Attributes:
+        columns: name and DuckDB type of each column.
+        rows: values that JSON can hold, in the order of the columns.
+        truncated: there are more rows.
+    """
+
+    columns: list[tuple[str, str]]
+    rows: list[list[Any]]
+    truncated: bool
+
+    def record(self) -> dict[str, Any]:
+        """The answer as JSON object."""
+        columns = [{"name": name, "type": kind} for name, kind in self.columns]
+        return {"columns": columns, "rows": self.rows, "truncated": self.truncated}
+
+    def csv(self) -> str:
+        """The answer as RFC 4180 text: a header, then the rows; null is an empty cell."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow([name for name, _ in self.columns])
+        writer.writerows([[_cell(value) for value in row] for row in self.rows])
+        return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+class Analytics:
+    """Runs clients' statements on one ledger."""
+
+    def __init__(self, ledger: Ledger, reader: Reader, limits: SqlLimits) -> None:
+        self._ledger = ledger
+        self._reader = reader
+        self._limits = limits
+        self._running = threading.BoundedSemaphore(limits.at_once)
+
+    def run(self, request: SqlRequest) -> SqlAnswer:
+        """Run one statement.
+
+        Raises:
+            Invalid: the request holds what is no Unicode text or no JSON number.
+            SqlInvalid: it cannot run as it is written.
+            SqlRefused: it does more than read the public views.
+            SqlTooCostly: it took too long or too much memory, and was stopped.
+            SqlBusy: too many others run.
+            StorageTrouble: the ledger cannot be read right now.
+        """
+        jsontext.check(request.query, "query")
+        jsontext.check(request.parameters, "parameters")
+        if len(request.query) > self._limits.statement_characters:
+            most = self._limits.statement_characters
+            raise SqlInvalid.of(
+                [FieldError("query", f"is longer than {most} characters; pass values as parameters")]
+            )
+        if not self._running.acquire(timeout=self._limits.wait_seconds):
+            raise SqlBusy("As many statements run as may run at once; send it again in a moment.")
+        try:
+            with self._ledger.cursor() as cursor:
+                statement = self._allowed(cursor, request.query)
+                return self._answer(cursor, statement, request.parameters)
+        except _SERVER_TROUBLE as error:
+            raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
+        finally:
+            self._running.release()
+
+    def _allowed(self, cursor: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
+        try:
+            statements = cursor.extract_statements(query)
+        except _SERVER_TROUBLE:
+            raise
+        except duckdb.Error as error:
+            raise SqlInvalid(str(error)) from error
+        if not statements:
+            raise SqlInvalid(f"There is no statement. {sql_guard.ALLOWED}")
+        if len(statements) > 1:
+            raise SqlRefused(f"This is more than one statement. {sql_guard.ALLOWED}")
+        if statements[0].type != _SELECT:
+            raise SqlRefused(f"{statements[0].type.name} is not allowed. {sql_guard.ALLOWED}")
+        row = self._reader.row("syntax", statement=query)
+        if row is None:
+            raise AssertionError("a SELECT without FROM has one row")
+        sql_guard.check(json.loads(row["syntax"]), self._catalogue())
+        return statements[0]
+
+    def _catalogue(self) -> Catalogue:
+        rows = self._reader.rows("catalogue", {})
+        return Catalogue(
+            database=next(row["database"] for row in rows).lower(),
+            views=frozenset(row["name"].lower() for row in rows if not row["internal"]),
+            internal=frozenset(row["name"].lower() for row in rows if row["internal"]),
+        )
+
+    def _answer(
+        self, cursor: duckdb.DuckDBPyConnection, statement: duckdb.Statement, parameters: Any
+    ) -> SqlAnswer:
+        with _interrupting(cursor, self._limits.seconds) as stopped:
+            try:
+                result = cursor.execute(statement, parameters)
+                columns = [(str(column[0]), str(column[1])) for column in result.description or ()]
+                _check_tellable(columns)
+                rows, truncated = self._fetch(result)
+            except _SERVER_TROUBLE:
+                raise
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                raise self._explained(error, stopped=stopped.is_set()) from error
+        return SqlAnswer(columns, rows, truncated)
+
+    def _fetch(self, result: duckdb.DuckDBPyConnection) -> tuple[list[list[Any]], bool]:
+        rows: list[list[Any]] = []
+        size = 0
+        for batch in result.to_arrow_reader(_BATCH_ROWS):
+            size += batch.nbytes
+            rows.extend(_told_rows(batch))
+            if len(rows) > self._limits.rows:
+                return rows[: self._limits.rows], True
+            if size > self._limits.answer_bytes:
+                return rows[: len(rows) - batch.num_rows], True
+        return rows, False
+
+    def _explained(self, error: Exception, *, stopped: bool) -> SqlInvalid | SqlTooCostly:
+        if stopped:
+            most = self._limits.seconds
+            return SqlTooCostly(f"The statement was stopped after {most:g} s. Read fewer rows, or aggregate.")
+        if isinstance(error, duckdb.OutOfMemoryException | pa.ArrowMemoryError):
+            return SqlTooCostly("The statement needs more memory than there is. Read fewer columns or rows.")
+        return SqlInvalid(str(error))
+
+
+@contextmanager
+def _interrupting(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[threading.Event]:
+    """Interrupt what the cursor runs after so many seconds; the event says that it happened."""
+    stopped = threading.Event()
+    ended = threading.Lock()
+
+    def interrupt() -> None:
+        # Not after the block: by then the cursor may be closed.
+        with ended:
+            if not timer.finished.is_set():
+                stopped.set()
+                cursor.interrupt()
+
+    timer = threading.Timer(seconds, interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield stopped
+    finally:
+        with ended:
+            timer.cancel()
+
+
+def _check_tellable(columns: list[tuple[str, str]]) -> None:
+    for name, kind in columns:
+        # What stands in quotes is a name, of an enum's value or a struct's member.
+        found = _UNTELLABLE.search(re.sub(r"'[^']*'|\"[^\"]*\"", "", kind))
+        if found is not None:
+            raise SqlInvalid(
+                f"Column {name!r} is of type {kind}, which JSON cannot hold; CAST it to VARCHAR."
+            )
+
+
+def _told_rows(batch: pa.RecordBatch) -> list[list[Any]]:
+    columns = [_told_column(column) for column in batch.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _told_column(column: pa.Array) -> list[Any]:
+    try:
+        values = column.to_pylist()
+    except (ValueError, OverflowError) as error:
+        # Python's moments know no nanoseconds and no infinity; Arrow can write the former.
+        if not (pa.types.is_timestamp(column.type) and column.type.unit == "ns"):
+            message = "The result holds a moment beyond the calendar, or finer than microseconds"
+            raise SqlInvalid(f"{message}; CAST it to VARCHAR.") from error
+        texts = column.cast(pa.string()).to_pylist()
+        values = [None if text is None else text.replace(" ", "T") for text in texts]
+    return [_told(value) for value in values]
+
+
+_TEXTS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...]] = (
+    ((str, bool, int, type(None)), lambda value: value),
+    (float, lambda value: value if math.isfinite(value) else None),
+    (datetime, lambda value: value.isoformat().replace("+00:00", "Z")),
+    ((date, time), lambda value: value.isoformat()),
+    (bytes, lambda value: value.hex()),
+    (pa.MonthDayNano, lambda value: f"{value.months} months {value.days} days {value.nanoseconds / 1e9:g} s"),
+    (dict, lambda value: {str(name): _told(member) for name, member in value.items()}),
+    ((list, tuple), lambda value: [_told(member) for member in value]),
+)
+
+
+def _told(value: Any) -> Any:
+    """A value as JSON can hold it; decimals and what else there is become text."""
+    return next((tell(value) for kinds, tell in _TEXTS if isinstance(value, kinds)), str(value))

@@ -1,0 +1,79 @@
+"""The API: its parts put together, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.routing import BaseRoute
+
+from loopgrid_collector.ingest import Ingest
+from loopgrid_collector.ledger.ledger import Ledger
+from loopgrid_query import problems
+from loopgrid_query.analytics import SqlLimits
+from loopgrid_query.models import Problem
+from loopgrid_query.routes import decisions, health, replays, sql
+from loopgrid_query.routes.common import ANY_REFUSAL
+from loopgrid_query.services import Services
+
+MAX_BODY_BYTES: Final = 16 * 2**20
+"""Bytes of a request to the API. OTLP bodies come through doors with limits of their own."""
+
+_DESCRIPTION: Final = """\
+An append-only, tamper-evident record of AI decisions: record, get, list, mark, correct, replay,
+compare, read with SQL. Errors are problem documents (RFC 9457) that say what to do.
+"""
+_TAGS: Final = [
+    {"name": "decisions", "description": "what was decided, with everything it saw"},
+    {"name": "judgement", "description": "what people say about it; appended, never an edit"},
+    {"name": "replay", "description": "a past decision again, with something changed"},
+    {"name": "sql", "description": "the public views"},
+    {"name": "health", "description": "for whoever runs the server"},
+]
+
+
+class _Api(FastAPI):
+    """FastAPI, whose description knows the problem document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The API's description (OpenAPI 3.1)."""
+        if not self.openapi_schema:
+            schemas = super().openapi()["components"]["schemas"]
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(problem.pop("$defs", {}))
+            schemas["Problem"] = problem
+        return super().openapi()
+
+
+def create_app(
+    ledger: Ledger,
+    ingest: Ingest,
+    *,
+    extra_routes: Sequence[BaseRoute] = (),
+    sql_limits: SqlLimits | None = None,
+) -> FastAPI:
+    """The API over an open ledger.
+
+    Args:
+        ledger: what is read.
+        ingest: the door through which everything is appended.
+        extra_routes: routes of other doors on the same port (OTLP/HTTP), with limits of their own.
+        sql_limits: what a client's SQL statement may use; the usual limits if left out.
+    """
+    app = _Api(
+        title="LoopGrid",
+        version=version("loopgrid"),
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        responses=ANY_REFUSAL,
+        # A server that recorded itself would record that it recorded itself.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.state.services = Services.on(ledger, ingest, sql_limits or SqlLimits())
+    for part in (decisions, replays, sql, health):
+        app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
+    app.router.routes.extend(extra_routes)
+    problems.install(app)
+    return app

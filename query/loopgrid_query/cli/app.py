@@ -1,0 +1,87 @@
+"""Composes the command line and is the one place where a command's failure becomes words."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from loopgrid.errors import LoopGridError
+from loopgrid_collector.errors import CollectorError
+from loopgrid_query.cli import (
+    comparison,
+    decisions,
+    demo,
+    importing,
+    judging,
+    replays,
+    serving,
+    sql,
+)
+from loopgrid_query.cli.connection import EXAMPLE_ID
+from loopgrid_query.cli.errors import FAILURE, CliError
+
+app = typer.Typer(
+    name="loopgrid",
+    help="Record AI decisions, replay them, correct them.",
+    epilog="Exit codes: 0 done, 1 the answer is no, 2 wrong usage or failure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command(epilog="Example: loopgrid serve --ledger decisions.duckdb --port 8000")(serving.serve)
+app.command(epilog="Example: loopgrid demo")(demo.demo)
+app.add_typer(decisions.app, name="decisions")
+app.command(epilog=f"Example: loopgrid mark {EXAMPLE_ID} --reason 'Missed billing issue' --by dana")(
+    judging.mark
+)
+app.command(epilog=f"Example: loopgrid correct {EXAMPLE_ID} --output @right.json --by dana")(judging.correct)
+app.command(epilog=f"Example: loopgrid replay {EXAMPLE_ID} --override prompt.version=2 --app support_agent")(
+    replays.replay
+)
+app.command(epilog=f"Example: loopgrid compare {EXAMPLE_ID} rpl_8c2d3f405b6e47a19d0e1f2a3b4c5d6e")(
+    comparison.compare
+)
+app.command(epilog="Example: loopgrid sql 'SELECT model_name, count(*) FROM decisions GROUP BY ALL' --csv")(
+    sql.sql
+)
+app.command("import", epilog="Example: loopgrid import traces.jsonl captured/")(importing.import_files)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: words after ``loopgrid``; those of the process where not given.
+
+    Returns:
+        The exit code: 0 done, 1 the answer is no, 2 wrong usage or failure.
+    """
+    try:
+        code = app(arguments, prog_name="loopgrid", standalone_mode=False)
+    except typer.TyperException as error:
+        return _misused(error)
+    except (CliError, LoopGridError, CollectorError) as error:
+        return _fail(str(error))
+    except typer.Abort:
+        return FAILURE
+    return code if isinstance(code, int) else 0
+
+
+def _misused(error: typer.TyperException) -> int:
+    """One sentence instead of typer's usage block; asking for nothing shows the help."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message().strip()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{message}\n")
+        return FAILURE
+    hint = f" See: {context.command_path} --help" if context is not None else ""
+    return _fail(message + ("" if message.endswith((".", "?")) else ".") + hint)
+
+
+def _fail(message: str) -> int:
+    sentence = " ".join(message.split())
+    sys.stderr.write(f"loopgrid: {sentence}\n")
+    return FAILURE

@@ -1,0 +1,101 @@
+"""The running server, seen from a command: LoopGrid's public client, and plain HTTP for the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Annotated, Final, Self
+
+import typer
+import urllib3
+
+from loopgrid import LoopGrid
+from loopgrid.config import DEFAULT_ENDPOINT, Config
+from loopgrid_query.cli.errors import CliError
+
+EXAMPLE_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
+"""A decision id for the examples in the help."""
+
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help=f"The running server.  [env: LOOPGRID_ENDPOINT; default: {DEFAULT_ENDPOINT}]"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the API gives it.")]
+
+_OVERLOADED: Final = frozenset({429, 503})
+_RETRIES: Final = 5
+_TIMEOUT_S: Final = 60.0
+
+
+def client(endpoint: str | None) -> LoopGrid:
+    """The public client of the server at `endpoint`, or where the environment says."""
+    return LoopGrid(service_name="loopgrid-cli", endpoint=endpoint, timeout_s=_TIMEOUT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Connection:
+    """Plain HTTP to one server, for what the public client does not do (OTLP, CSV)."""
+
+    def __init__(self, endpoint: str | None, *, timeout_s: float = _TIMEOUT_S) -> None:
+        """Connect to `endpoint`, or where the environment says.
+
+        Raises:
+            Misconfigured: the endpoint is no URL.
+        """
+        config = Config.from_env(os.environ, endpoint=endpoint)
+        self._endpoint = config.endpoint
+        self._headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
+        # An overloaded server says when to come back; a connection that fails is said at once.
+        self._pool = urllib3.PoolManager(
+            timeout=timeout_s,
+            retries=urllib3.Retry(
+                total=_RETRIES,
+                connect=0,
+                read=0,
+                redirect=0,
+                status_forcelist=_OVERLOADED,
+                allowed_methods=None,
+                backoff_factor=0.2,
+                raise_on_status=False,
+            ),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.clear()
+
+    def post(self, path: str, body: bytes, *, content_type: str, accept: str | None = None) -> Answer:
+        """Posts a body; waits and repeats while the server says that it is overloaded.
+
+        Raises:
+            CliError: nothing answers at the endpoint.
+        """
+        headers = self._headers | {"content-type": content_type, "accept": accept or content_type}
+        try:
+            answer = self._pool.request("POST", self._endpoint + path, body=body, headers=headers)
+        except urllib3.exceptions.HTTPError as error:
+            raise CliError(
+                f"no LoopGrid server answers at {self._endpoint}; start one with: loopgrid serve"
+            ) from error
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip()
+        return Answer(answer.status, kind, answer.data, answer.headers)

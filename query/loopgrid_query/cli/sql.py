@@ -1,0 +1,103 @@
+"""``loopgrid sql``: ask the ledger anything, read-only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from loopgrid_query.cli.connection import AsJson, Connection, Endpoint, client
+from loopgrid_query.cli.console import Column, print_json, sheet, stderr, stdout, table
+from loopgrid_query.cli.errors import CliError
+from loopgrid_query.cli.gist import compact, whole
+
+_OK = 200
+_LEAST_TEXT = 10
+"""Characters of a text column that are worth a place in a table."""
+_HASHES = frozenset({"digest", "root", "previous", "chain", "replay_of"})
+_TEXTS = ("VARCHAR", "JSON", "BLOB", "[]", "STRUCT", "MAP")
+_NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over the public views; - reads stdin.")],
+    endpoint: Endpoint = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Run a read-only query over the ledger.
+
+    The views are decisions, steps, marks, corrections, ground_truth, replays, spans, events, producers,
+    quarantine, conflicts and commits. Rows wider than the terminal are printed one below the other.
+    """
+    if as_json and as_csv:
+        raise CliError("--json and --csv exclude each other; give one of them.")
+    text = sys.stdin.read() if query == "-" else query
+    if as_csv:
+        sys.stdout.write(_csv(endpoint, text))
+        return
+    result = client(endpoint).sql(text)
+    if as_json:
+        print_json(result)
+        return
+    _print_result(result)
+
+
+def _csv(endpoint: str | None, query: str) -> str:
+    with Connection(endpoint) as connection:
+        answer = connection.post(
+            "/v1/sql",
+            json.dumps({"query": query}).encode(),
+            content_type="application/json",
+            accept="text/csv",
+        )
+    text = answer.body.decode("utf-8", errors="replace")
+    if answer.status == _OK:
+        if answer.headers.get("LoopGrid-Truncated") == "true":
+            _note_truncated(len(text.splitlines()) - 1)
+        return text
+    try:
+        raise CliError(str(json.loads(text)["detail"]))
+    except (ValueError, KeyError, TypeError):
+        raise CliError(f"the server answered {answer.status}; check the endpoint.") from None
+
+
+def _print_result(result: Mapping[str, Any]) -> None:
+    out, heads = stdout(), result["columns"]
+    rows = [[compact(value) for value in row] for row in result["rows"]]
+    columns = [_column(column, [row[position] for row in rows]) for position, column in enumerate(heads)]
+    drawn = table(out, columns, rows)
+    if len(drawn.columns) == len(columns):
+        out.print(drawn)
+    else:
+        _print_sheets(out, result)
+    if result.get("truncated"):
+        _note_truncated(len(rows))
+
+
+def _column(head: Mapping[str, str], cells: list[str]) -> Column:
+    """A column of the answer: only texts may be shortened, and ids and hashes are none."""
+    name, kind = head["name"], head["type"].upper()
+    widest = max(map(cell_len, [name, *cells]))
+    is_id = name.endswith("_id") or name in _HASHES
+    uncut = is_id or not any(text in kind for text in _TEXTS)
+    right = not is_id and any(number in kind for number in _NUMBERS)
+    return Column(name, least=widest if uncut else min(widest, _LEAST_TEXT), whole=uncut, right=right)
+
+
+def _print_sheets(out: Console, result: Mapping[str, Any]) -> None:
+    """One row below the other, for rows that are wider than the terminal."""
+    names = [column["name"] for column in result["columns"]]
+    for number, row in enumerate(result["rows"], start=1):
+        out.print(Text(f"row {number}", "dim"))
+        out.print(sheet(zip(names, map(whole, row), strict=True)))
+
+
+def _note_truncated(rows: int) -> None:
+    stderr().print(f"Only the first {rows} rows; narrow the query or page with LIMIT and OFFSET.")

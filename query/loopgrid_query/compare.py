@@ -1,0 +1,242 @@
+"""What differs between a decision, its replay and the human correction, and what that means. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+MAX_DIFFERENCES: Final = 1000
+"""Places a comparison tells; outputs that differ in more are as good as different altogether."""
+MAX_WORD_PAIRS: Final = 4_000_000
+"""Pairs of words that a comparison looks at: the effort of a text difference grows with the product
+of both lengths, and a client chooses the texts."""
+
+SIDES: Final = ("decision", "replay", "correction")
+"""Whose outputs are compared."""
+
+_ABSENT: Final = object()
+# Blanks belong to the word before them: on their own they would match each other everywhere.
+_WORDS: Final = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FACTS: Final = ("input", "prompt", "model")
+
+Step = str | int
+Place = tuple[tuple[Step, ...], tuple[Any, ...]]
+Verdict = tuple["Judgement", str]
+
+
+class Judgement(StrEnum):
+    """What a replay did to a decision."""
+
+    FIXED = "fixed"
+    STILL_WRONG = "still_wrong"
+    NEWLY_BROKEN = "newly_broken"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    NOT_COMPARABLE = "not_comparable"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two JSON values say the same: order of members and 1 or 1.0 do not matter, true is not 1."""
+    pairs = [(one, other)]
+    while pairs:
+        left, right = pairs.pop()
+        if isinstance(left, dict) and isinstance(right, dict):
+            if left.keys() != right.keys():
+                return False
+            pairs.extend((left[name], right[name]) for name in left)
+        elif isinstance(left, list) and isinstance(right, list):
+            if len(left) != len(right):
+                return False
+            pairs.extend(zip(left, right, strict=True))
+        elif isinstance(left, bool) is not isinstance(right, bool) or left != right:
+            return False
+    return True
+
+
+def judge(
+    decision: Mapping[str, Any],
+    replay: Mapping[str, Any],
+    result: Mapping[str, Any] | None,
+    truth: Mapping[str, Any] | None,
+) -> Verdict:
+    """The judgement, and one sentence that says why.
+
+    Args:
+        decision: the original, with ``output`` and ``incorrect``.
+        replay: with ``status`` and ``reason``.
+        result: the decision that the replay led to, with ``output``; ``None`` where nothing ran.
+        truth: the effective correction, with ``output``; ``None`` where there is none.
+    """
+    if result is None or replay["status"] != "completed":
+        return Judgement.NOT_COMPARABLE, _why_nothing(replay)
+    if truth is None:
+        return _judge_without_truth(decision, result)
+    was_right = same(decision["output"], truth["output"])
+    is_right = same(result["output"], truth["output"])
+    if is_right and not was_right:
+        return Judgement.FIXED, "The decision differed from the correction; the replay equals it."
+    if not is_right and not was_right:
+        return Judgement.STILL_WRONG, "The decision differed from the correction, and so does the replay."
+    if was_right and not is_right:
+        return Judgement.NEWLY_BROKEN, "The decision equalled the correction; the replay differs from it."
+    return Judgement.UNCHANGED, "Decision and replay both equal the correction."
+
+
+def _judge_without_truth(decision: Mapping[str, Any], result: Mapping[str, Any]) -> Verdict:
+    marked = "; the decision is marked incorrect" if decision["incorrect"] else ""
+    rest = f"{marked}. Without a correction nobody can say which is right."
+    if same(decision["output"], result["output"]):
+        return Judgement.UNCHANGED, f"The replay gave the same output{rest}"
+    return Judgement.CHANGED, f"The replay gave another output{rest}"
+
+
+def _why_nothing(replay: Mapping[str, Any]) -> str:
+    reasons = {
+        "refused": "The replay was refused, nothing ran.",
+        "pending": "The replay has not run yet.",
+        "cancelled": "The replay was cancelled.",
+        "failed": "The replay failed, so it has no output to compare.",
+    }
+    said = reasons.get(replay["status"], "The replay has no result.")
+    return f"{said} {replay['reason']}" if replay["reason"] else said
+
+
+def differences(outputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where the outputs are not the same, by JSONPath, at most ``MAX_DIFFERENCES``.
+
+    Args:
+        outputs: output by side; a side that has none (no correction, no result) is left out.
+    """
+    sides = [side for side in SIDES if side in outputs]
+    budget = [MAX_WORD_PAIRS]
+    found: list[dict[str, Any]] = []
+    for steps, values in _unlike(tuple(outputs[side] for side in sides)):
+        if len(found) == MAX_DIFFERENCES:
+            break
+        here = {side: value for side, value in zip(sides, values, strict=True) if value is not _ABSENT}
+        found.append(
+            {
+                "path": "$" + "".join(map(_written, steps)),
+                **{side: here.get(side) for side in SIDES},
+                "absent": [side for side in SIDES if side not in here],
+                "text": _between(here, ("decision",), "replay", budget),
+                "text_to_correction": _between(here, ("replay", "decision"), "correction", budget),
+            }
+        )
+    return found
+
+
+def changes(
+    decision: Mapping[str, Any], result: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What else differs between a decision and the one its replay led to: input, prompt, model.
+
+    Args:
+        decision: the original.
+        result: the replay's decision.
+        overrides: what the replay was asked to change.
+    """
+    found: list[dict[str, Any]] = []
+    for part in _FACTS:
+        for steps, values in _unlike((decision[part], result[part])):
+            before, after = (None if value is _ABSENT else value for value in values)
+            if before is None and after is None:
+                continue
+            found.append(
+                {
+                    "path": part + "".join(map(_written, steps)),
+                    "decision": before,
+                    "replay": after,
+                    "overridden": _reaches(overrides, (part, *steps)),
+                }
+            )
+    return found
+
+
+def text_difference(before: str, after: str) -> list[dict[str, str]]:
+    """From one text to another, word by word: pieces that are equal, deleted or inserted."""
+    old, new = _WORDS.findall(before), _WORDS.findall(after)
+    pieces: list[dict[str, str]] = []
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for op, start, end, new_start, new_end in matcher.get_opcodes():
+        if op != "insert":
+            kept = "equal" if op == "equal" else "delete"
+            pieces.append({"op": kept, "text": "".join(old[start:end])})
+        if op in {"insert", "replace"}:
+            pieces.append({"op": "insert", "text": "".join(new[new_start:new_end])})
+    return pieces
+
+
+def _between(
+    here: Mapping[str, Any], sources: tuple[str, ...], target: str, budget: list[int]
+) -> list[dict[str, str]] | None:
+    """The text difference from the first source that is there; ``None`` where none can be told."""
+    source = next((side for side in sources if side in here), None)
+    if source is None or target not in here:
+        return None
+    before, after = here[source], here[target]
+    if not isinstance(before, str) or not isinstance(after, str) or before == after:
+        return None
+    budget[0] -= len(_WORDS.findall(before)) * len(_WORDS.findall(after))
+    return text_difference(before, after) if budget[0] >= 0 else None
+
+
+def _unlike(values: tuple[Any, ...]) -> Iterator[Place]:
+    """Places at which the values are not all the same, in document order."""
+    waiting: list[Place] = [((), values)]
+    while waiting:
+        steps, here = waiting.pop()
+        present = [value for value in here if value is not _ABSENT]
+        alike = all(same(present[0], value) for value in present[1:])
+        if alike and len(present) == len(here):
+            continue
+        # What only some sides have is told whole, not member by member.
+        below = None if alike else _members(here, present)
+        if below is None:
+            yield steps, here
+        else:
+            waiting.extend((((*steps, step), inner) for step, inner in reversed(below)))
+
+
+def _members(here: tuple[Any, ...], present: list[Any]) -> list[tuple[Step, tuple[Any, ...]]] | None:
+    """The places one level down, where all present values are objects, or all are lists."""
+    if all(isinstance(value, dict) for value in present):
+        names = dict.fromkeys(name for value in present for name in value)
+        return [(name, tuple(_get(value, name) for value in here)) for name in names]
+    if all(isinstance(value, list) for value in present):
+        length = max(len(value) for value in present)
+        return [(index, tuple(_at(value, index) for value in here)) for index in range(length)]
+    return None
+
+
+def _get(value: Any, name: str) -> Any:
+    return _ABSENT if value is _ABSENT else value.get(name, _ABSENT)
+
+
+def _at(value: Any, index: int) -> Any:
+    return _ABSENT if value is _ABSENT or index >= len(value) else value[index]
+
+
+def _written(step: Step) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    if _PLAIN_NAME.fullmatch(step):
+        return f".{step}"
+    quoted = step.replace("\\", "\\\\").replace("'", "\\'")
+    return f"['{quoted}']"
+
+
+def _reaches(overrides: Mapping[str, Any], steps: tuple[Step, ...]) -> bool:
+    """Whether the overrides speak of the place, of one above it, or of one below it."""
+    here: Any = overrides
+    for step in steps:
+        if not isinstance(here, dict):
+            return True
+        if step not in here:
+            return False
+        here = here[step]
+    return True

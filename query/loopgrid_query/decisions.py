@@ -1,0 +1,224 @@
+"""Decisions: record, get, list, and the trace around one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from loopgrid.schema import parse_decision_id
+from loopgrid_collector.ingest import Ingest
+from loopgrid_query import filters, ids
+from loopgrid_query.cursors import Cursor
+from loopgrid_query.errors import Conflict, FieldError, Invalid, NotFound
+from loopgrid_query.instants import parse_instant_ns
+from loopgrid_query.locks import KeyedLocks
+from loopgrid_query.models import DecisionRequest, given
+from loopgrid_query.queries import Reader, Row
+from loopgrid_query.records import Record, decision_record, entry_record
+from loopgrid_query.spans import DecisionSpan, decision_attributes
+from loopgrid_query.trace_tree import in_tree_order, totals
+
+MAX_TRACE_SPANS: Final = 10_000
+
+# A span must have a name; a replayed model call has no decision type to give it.
+_UNNAMED: Final = "replay"
+_NS_PER_MS: Final = 10**6
+_NS_PER_US: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a decision that was handed in.
+
+    Attributes:
+        decision_id: its id.
+        created: false where the same decision was on record already.
+    """
+
+    decision_id: str
+    created: bool
+
+
+class Decisions:
+    """The decisions of one ledger."""
+
+    def __init__(self, reader: Reader, ingest: Ingest) -> None:
+        self._reader = reader
+        self._ingest = ingest
+        self._locks = KeyedLocks()
+
+    def record(self, request: DecisionRequest) -> Recorded:
+        """Record a decision through the ingest door. It is durable when this returns.
+
+        Raises:
+            Invalid: a value cannot be recorded.
+            Conflict: the decision id is on record with other content; what is there stays.
+            CollectorError: the door refuses; nothing is stored.
+        """
+        fields = _fields(request)
+        return self.append(
+            request.decision_id or ids.new_decision_id(),
+            fields,
+            attributes=decision_attributes(fields),
+            known_before=request.decision_id is not None,
+        )
+
+    def append(
+        self,
+        decision_id: str,
+        fields: Mapping[str, Any],
+        *,
+        attributes: Mapping[str, Any],
+        known_before: bool,
+        replay_of: tuple[int, int] | None = None,
+    ) -> Recorded:
+        """Append a decision under an id.
+
+        Args:
+            decision_id: its id.
+            fields: the decision in the API's shape; of these ``started_at``, ``duration_ms``,
+                ``service_name``, ``error`` and ``decision_type`` are not attributes.
+            attributes: as ``spans.decision_attributes`` gives them.
+            known_before: whether somebody else may use the same id.
+            replay_of: trace and span id of the decision that this one replays.
+
+        Raises:
+            as ``record``.
+        """
+        with self._locks.holding(decision_id):
+            start_ns = _start_ns(fields)
+            if start_ns is None and known_before:
+                # A repeated request must be the same to the nanosecond to count as the same.
+                start_ns = self._stored_start_ns(decision_id)
+            if start_ns is None:
+                start_ns = time.time_ns() // _NS_PER_US * _NS_PER_US
+            span = _span(decision_id, fields, attributes, start_ns, replay_of)
+            receipt = self._ingest.traces_blocking(span.request())
+        if receipt.conflicts:
+            raise Conflict(
+                f"Decision {decision_id} is on record with other content, which stays as it is. "
+                "Record this one under another decision_id, or leave decision_id out."
+            )
+        if receipt.rejected:
+            raise Invalid(f"The decision cannot be stored: {receipt.message}")
+        return Recorded(decision_id, created=receipt.stored > 0)
+
+    def _stored_start_ns(self, decision_id: str) -> int | None:
+        trace_id, _, span_id = decision_id.partition("-")
+        row = self._reader.row("span_start", trace_id=trace_id, span_id=span_id)
+        return None if row is None else int(row["start_ns"])
+
+    def row(self, decision_id: str) -> Row:
+        """One decision as a row of the view.
+
+        Raises:
+            Malformed: it is no decision id.
+            NotFound: it is none on record.
+        """
+        ids.split_decision_id(decision_id)
+        row = self._reader.row("decision", decision_id=decision_id)
+        if row is None:
+            raise NotFound(self._why_not_found(decision_id))
+        return row
+
+    def _why_not_found(self, decision_id: str) -> str:
+        trace_id, _, span_id = decision_id.partition("-")
+        place = self._reader.row("span_place", trace_id=trace_id, span_id=span_id)
+        if place is None:
+            return f"No decision {decision_id} is on record. GET /v1/decisions lists those that are."
+        if place["owner_decision_id"] is not None:
+            owner = place["owner_decision_id"]
+            return f"{decision_id} is a step ({place['kind']}) of decision {owner}; ask for that one."
+        return (
+            f"{decision_id} is on record as a span of kind {place['kind']!r}, which is no decision; "
+            f"it can be read with /v1/sql from the view spans."
+        )
+
+    def get(self, decision_id: str) -> Record:
+        """One decision with everything said about it since. Raises as ``row``."""
+        record = decision_record(self.row(decision_id))
+        parameters = {"decision_id": decision_id}
+        for name in ("marks", "corrections", "replays"):
+            rows = self._reader.rows(f"decision_{name}", parameters)
+            record[name] = [entry_record(row) for row in rows]
+        truth = self._reader.row("decision_ground_truth", decision_id=decision_id)
+        record["ground_truth"] = None if truth is None else entry_record(truth)
+        return record
+
+    def list(self, words: Iterable[tuple[str, str]]) -> Record:
+        """A page of decisions, newest first.
+
+        Args:
+            words: filters as they stand in the address.
+
+        Raises:
+            Malformed: a filter is unknown or its value cannot be read.
+        """
+        selection = filters.select(words)
+        rows = self._reader.rows(
+            "list_decisions",
+            {**selection.parameters, "limit": selection.limit + 1},
+            conditions=selection.conditions,
+        )
+        page = rows[: selection.limit]
+        more = len(rows) > selection.limit
+        last = Cursor(page[-1]["started_at"], page[-1]["decision_id"]).encode() if more else None
+        return {"items": [decision_record(row) for row in page], "next_cursor": last}
+
+    def trace(self, decision_id: str) -> Record:
+        """The tree of spans that a decision belongs to, with sums. Raises as ``row``."""
+        trace_id = self.row(decision_id)["trace_id"]
+        rows = self._reader.rows("trace_spans", {"trace_id": trace_id, "limit": MAX_TRACE_SPANS + 1})
+        spans = in_tree_order(rows[:MAX_TRACE_SPANS])
+        return {
+            "decision_id": decision_id,
+            "trace_id": trace_id,
+            "spans": [entry_record(span) for span in spans],
+            "totals": totals(spans),
+            "truncated": len(rows) > MAX_TRACE_SPANS,
+        }
+
+
+def _fields(request: DecisionRequest) -> dict[str, Any]:
+    fields = given(request)
+    # Null is an input and an output like any other: what was sent is recorded.
+    fields |= {
+        name: getattr(request, name) for name in ("input", "output") if name in request.model_fields_set
+    }
+    for name in ("model", "prompt", "usage", "error"):
+        if name in fields:
+            fields[name] = given(fields[name])
+    return fields
+
+
+def _start_ns(fields: Mapping[str, Any]) -> int | None:
+    return parse_instant_ns(fields["started_at"]) if "started_at" in fields else None
+
+
+def _span(
+    decision_id: str,
+    fields: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    start_ns: int,
+    replay_of: tuple[int, int] | None,
+) -> DecisionSpan:
+    trace_id, span_id = parse_decision_id(decision_id)
+    duration_ms = fields.get("duration_ms")
+    # An end of zero is how a span says that its end is not known.
+    end_ns = 0 if duration_ms is None else start_ns + round(duration_ms * _NS_PER_MS)
+    if end_ns >= 2**63:
+        raise Invalid.of([FieldError("duration_ms", "ends later than times can be written")])
+    return DecisionSpan(
+        trace_id=trace_id,
+        span_id=span_id,
+        name=fields.get("decision_type", _UNNAMED),
+        attributes=attributes,
+        start_ns=start_ns,
+        end_ns=end_ns,
+        service_name=fields.get("service_name"),
+        failed="error" in fields,
+        failure=fields.get("error", {}).get("message"),
+        replay_of=replay_of,
+    )

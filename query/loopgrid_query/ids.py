@@ -1,0 +1,74 @@
+"""Ids: made, and read from what a client sent."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from loopgrid.schema import format_decision_id, is_replay_id, parse_decision_id
+from loopgrid_query.errors import FieldError, Malformed
+
+REPLAY_ID_FORM: Final = "a replay id is rpl_ and 32 lower-case hex digits"
+
+_TRACE_ID_BYTES: Final = 16
+_SPAN_ID_BYTES: Final = 8
+_ENTRY_ID_BYTES: Final = 16
+_ZERO: Final = re.compile(r"0{32}-.*|.*-0{16}")
+
+
+def new_decision_id() -> str:
+    """A random decision id: a trace of its own, one span."""
+    return format_decision_id(_random(_TRACE_ID_BYTES), _random(_SPAN_ID_BYTES))
+
+
+def new_mark_id() -> str:
+    """A random mark id."""
+    return "mrk_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
+def new_correction_id() -> str:
+    """A random correction id."""
+    return "cor_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
+def new_replay_id() -> str:
+    """A random replay id."""
+    return "rpl_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
+def _random(size: int) -> int:
+    # OpenTelemetry reserves the id zero for "none".
+    return int.from_bytes(os.urandom(size)) or 1
+
+
+def decision_id_fault(text: str) -> str | None:
+    """What is wrong with a decision id, or ``None``."""
+    try:
+        parse_decision_id(text)
+    except ValueError as error:
+        return str(error)
+    return "the all-zero trace or span id means “none”" if _ZERO.fullmatch(text) else None
+
+
+def split_decision_id(text: str, field: str = "decision_id") -> tuple[int, int]:
+    """Trace and span id of a decision id that stood in the address.
+
+    Raises:
+        Malformed: it has not the form of one.
+    """
+    fault = decision_id_fault(text)
+    if fault is not None:
+        raise Malformed.of([FieldError(field, fault)])
+    return parse_decision_id(text)
+
+
+def check_replay_id(text: str) -> str:
+    """The replay id that stood in the address.
+
+    Raises:
+        Malformed: it has not the form of one.
+    """
+    if not is_replay_id(text):
+        raise Malformed.of([FieldError("replay_id", REPLAY_ID_FORM)])
+    return text

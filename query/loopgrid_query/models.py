@@ -1,0 +1,454 @@
+"""The API's shapes. Requests are spelled out here; the decision in an answer is derived from
+``loopgrid.schema.FIELDS``, so that the record has one home.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from loopgrid.schema import FIELDS
+from loopgrid_query.ids import decision_id_fault
+from loopgrid_query.instants import FORM, parse_instant_ns
+from loopgrid_query.jsontext import printable
+from loopgrid_query.nearest import did_you_mean, nearest
+
+UNKNOWN_FIELD: Final = "unknown_field"
+
+_EXAMPLE_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
+
+
+class Request(BaseModel):
+    """A body a client sends: unknown fields are refused, with the nearest name that exists."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_fields(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for name in map(printable, map(str, data)):
+                if name not in cls.model_fields:
+                    # The name is a parameter, because pydantic reads braces in a message.
+                    raise PydanticCustomError(
+                        UNKNOWN_FIELD,
+                        "there is no such field; {hint}",
+                        {
+                            "name": name,
+                            "hint": did_you_mean(name, cls.model_fields),
+                            "suggestion": nearest(name, cls.model_fields) or "",
+                        },
+                    )
+        return data
+
+
+def _decision_id(text: str) -> str:
+    fault = decision_id_fault(text)
+    if fault is not None:
+        raise PydanticCustomError("decision_id", "{fault}", {"fault": fault})
+    return text
+
+
+def _instant(text: str) -> str:
+    try:
+        moment_ns = parse_instant_ns(text)
+    except ValueError as error:
+        raise PydanticCustomError("instant", "{fault}", {"fault": str(error)}) from error
+    if moment_ns == 0:
+        raise PydanticCustomError(
+            "instant", "the first moment of 1970 means “not known” on a span; leave it out"
+        )
+    return text
+
+
+def _not_blank(text: Any) -> Any:
+    if isinstance(text, str) and not text.strip():
+        raise PydanticCustomError("blank", "must say something")
+    return text
+
+
+DecisionId = Annotated[str, AfterValidator(_decision_id), Field(examples=[_EXAMPLE_ID])]
+Instant = Annotated[str, AfterValidator(_instant), Field(description=FORM, examples=["2026-03-01T09:30:00Z"])]
+Said = Annotated[str, BeforeValidator(_not_blank)]
+Tokens = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class ModelGiven(Request):
+    """The model of a decision, as far as it is known."""
+
+    provider: str | None = Field(
+        None, description="who served it, as OpenTelemetry spells it", examples=["openai"]
+    )
+    name: str | None = Field(None, description="the model that was asked for", examples=["gpt-4o-mini"])
+    response_name: str | None = Field(None, description="the model that answered")
+    parameters: dict[Name, Any] | None = Field(None, examples=[{"temperature": 0.2}])
+
+
+class PromptGiven(Request):
+    """The prompt of a decision, as far as it is known."""
+
+    name: str | None = Field(None, examples=["support"])
+    version: str | None = Field(None, examples=["1"])
+    template: str | None = Field(None, description="its text before the variables are filled in")
+    variables: dict[Name, Any] | None = Field(
+        None, description="values by name; what is no text becomes its JSON text"
+    )
+
+
+class UsageGiven(Request):
+    """Tokens of a decision."""
+
+    input_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
+    cache_read_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
+    reasoning_tokens: Tokens | None = None
+
+
+class ErrorGiven(Request):
+    """Why the decision failed."""
+
+    type: str | None = Field(None, examples=["TimeoutError"])
+    message: str | None = None
+
+
+class DecisionRequest(Request):
+    """A decision to record. What is left out stays absent; nothing is filled in."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "service_name": "support-agent",
+                    "decision_type": "customer_support_reply",
+                    "input": {"message": "I was charged twice"},
+                    "model": {"provider": "openai", "name": "gpt-4"},
+                    "prompt": {"template": "support_v1"},
+                    "output": {"response": "Your account looks fine."},
+                }
+            ]
+        },
+    )
+
+    decision_type: Said = Field(description="which decision this is; low cardinality")
+    input: Any = Field(None, description="what the decision saw; any JSON")
+    output: Any = Field(None, description="what was decided; any JSON")
+    model: ModelGiven | None = None
+    prompt: PromptGiven | None = None
+    usage: UsageGiven | None = None
+    finish_reasons: list[str] | None = None
+    response_id: str | None = None
+    error: ErrorGiven | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    agent_name: str | None = None
+    tags: list[str] | None = None
+    metadata: dict[Name, Any] | None = Field(None, description="free facts by name")
+    service_name: str | None = None
+    started_at: Instant | None = Field(None, description="when it began; when it is recorded, if left out")
+    duration_ms: float | None = Field(None, ge=0, le=1e12, allow_inf_nan=False)
+    decision_id: DecisionId | None = Field(
+        None, description="makes sending it again harmless; random if left out", examples=[_EXAMPLE_ID]
+    )
+
+
+class MarkRequest(Request):
+    """Says that a decision was incorrect."""
+
+    reason: Said = Field(examples=["Missed billing issue"])
+    marked_by: Said | None = Field(None, examples=["agent_42"])
+
+
+class CorrectionRequest(Request):
+    """Says what the decision's output should have been."""
+
+    correction: Any = Field(
+        description="the right output; any JSON",
+        examples=[{"response": "I see the duplicate charge. Refund initiated."}],
+    )
+    corrected_by: Said = Field(examples=["agent_42"])
+    reason: Said | None = None
+
+
+class ReplayRequest(Request):
+    """Asks for a fork of a past decision."""
+
+    decision_id: DecisionId
+    overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            'what to change: {"prompt": {"name", "version", "template", "variables"}, '
+            '"model": {"provider", "name", "parameters"}, "input": {argument: value}}'
+        ),
+        examples=[{"prompt": {"template": "support_v2"}}],
+    )
+    executor: str | None = Field(
+        None,
+        description="`function` or `external`; chosen from the decision if left out",
+        examples=["function"],
+    )
+    output: Any = Field(None, description="the result, where it ran elsewhere (executor `external`)")
+    idempotency_key: Said | None = Field(
+        None, max_length=200, description="the same key gives the same replay again"
+    )
+    requested_by: Said | None = None
+
+
+class SqlRequest(Request):
+    """One statement that reads the public views."""
+
+    query: Said = Field(examples=["SELECT decision_type, count(*) AS decisions FROM decisions GROUP BY ALL"])
+    parameters: list[Any] | dict[str, Any] | None = Field(
+        None, description="values for ? and $1 (a list), or $name (an object)"
+    )
+
+
+_TYPES: Final[dict[str, Any]] = {
+    "VARCHAR": str | None,
+    "JSON": Any,
+    "BIGINT": int | None,
+    "INTEGER": int | None,
+    "DOUBLE": float | None,
+    "BOOLEAN": bool | None,
+    "VARCHAR[]": list[str] | None,
+    "TIMESTAMP": datetime | None,
+}
+_ALWAYS: Final = {
+    **dict.fromkeys(("decision_id", "trace_id", "span_id", "kind", "digest"), str),
+    **dict.fromkeys(("incorrect", "corrected"), bool),
+    "recorded_at": datetime,
+    "commit_id": int,
+    "mapping_version": int,
+}
+
+
+def _decision_model() -> type[BaseModel]:
+    """The decision as JSON object: one member per field of the schema, at its path."""
+    own: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for field in FIELDS:
+        parent, _, leaf = field.path.rpartition(".")
+        kind = _ALWAYS.get(field.column, _TYPES[field.sql_type])
+        place = own if not parent else nested.setdefault(parent, {})
+        if parent and parent not in own:
+            own[parent] = None
+        place[leaf] = (kind, Field(description=field.meaning))
+    for parent, members in nested.items():
+        own[parent] = (create_model(f"Decision{parent.title()}", **members), Field())
+    return create_model("Decision", __doc__="One recorded decision; what is not known is null.", **own)
+
+
+Decision = _decision_model()
+
+
+class MarkMade(BaseModel):
+    """A mark that is on record."""
+
+    mark_id: str
+    decision_id: str
+    reason: str
+    marked_by: str | None
+    recorded_at: datetime
+
+
+class CorrectionMade(BaseModel):
+    """A correction that is on record."""
+
+    correction_id: str
+    decision_id: str
+    output: Any = Field(description="the output that is right")
+    corrected_by: str
+    reason: str | None
+    supersedes: str | None = Field(description="the correction that stood before this one")
+    recorded_at: datetime
+
+
+class GroundTruth(BaseModel):
+    """The effective correction of a decision."""
+
+    decision_id: str
+    output: Any
+    correction_id: str
+    corrected_by: str
+    recorded_at: datetime
+
+
+class Replay(BaseModel):
+    """A fork of a decision, and what became of it."""
+
+    replay_id: str
+    decision_id: str = Field(description="the decision that is replayed")
+    executor: str | None = Field(description="`function` or `external`; null where nothing can run it")
+    overrides: dict[str, Any]
+    status: str = Field(description="`completed`, `failed`, `pending`, `refused` or `cancelled`")
+    reason: str | None = Field(description="why nothing ran, or what must happen for it to run")
+    result_decision_id: str | None = Field(description="the decision it led to; null while nothing ran")
+    requested_by: str | None
+    idempotency_key: str | None
+    requested_at: datetime
+    completed_at: datetime | None
+    commit_id: int
+
+
+class DecisionWhole(Decision):  # type: ignore[misc, valid-type]  # made at run time from the schema
+    """One recorded decision with everything said about it since."""
+
+    marks: list[MarkMade]
+    corrections: list[CorrectionMade]
+    replays: list[Replay]
+    ground_truth: GroundTruth | None
+
+
+class DecisionPage(BaseModel):
+    """A page of decisions, newest first."""
+
+    items: list[Decision]  # type: ignore[valid-type]  # made at run time from the schema
+    next_cursor: str | None = Field(description="gives the next page; null on the last")
+
+
+class TraceSpan(BaseModel):
+    """One span of a trace, in the order of a tree: parents before children."""
+
+    decision_id: str = Field(description="`<trace_id>-<span_id>` of this span")
+    span_id: str
+    parent_span_id: str | None
+    owner_decision_id: str | None = Field(description="the decision it ran in, where it is a step")
+    depth: int = Field(description="0 for a span whose parent is not in the trace")
+    kind: str
+    dialect: str | None
+    name: str
+    service_name: str | None
+    status: str | None
+    status_message: str | None
+    started_at: datetime | None
+    duration_ms: float | None
+    model_name: str | None
+    input: Any
+    output: Any
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class TraceTotals(BaseModel):
+    """Sums over a trace. A token that several spans report is counted once."""
+
+    spans: int
+    model_calls: int
+    input_tokens: int | None = Field(description="null where no span says")
+    output_tokens: int | None
+
+
+class Trace(BaseModel):
+    """The whole tree that a decision belongs to."""
+
+    decision_id: str
+    trace_id: str
+    spans: list[TraceSpan]
+    totals: TraceTotals
+    truncated: bool = Field(description="the trace has more spans than are shown")
+
+
+class TextChange(BaseModel):
+    """A piece of a text difference."""
+
+    op: str = Field(description="`equal`, `delete` or `insert`")
+    text: str
+
+
+class Difference(BaseModel):
+    """One place where the outputs of decision, replay and correction are not the same."""
+
+    path: str = Field(description="JSONPath into the output", examples=["$.response"])
+    decision: Any
+    replay: Any
+    correction: Any
+    absent: list[str] = Field(description="which of the three have nothing at this place (shown as null)")
+    text: list[TextChange] | None = Field(
+        description="from the decision's text to the replay's, word by word; null where either is no text"
+    )
+    text_to_correction: list[TextChange] | None = Field(
+        description="from the replay's text (the decision's, where there is none) to the correction's"
+    )
+
+
+class Change(BaseModel):
+    """One part of the record, other than the output, that differs between decision and replay."""
+
+    path: str = Field(examples=["prompt.template"])
+    decision: Any
+    replay: Any
+    overridden: bool = Field(description="the overrides ask for it")
+
+
+class Comparison(BaseModel):
+    """A decision, a replay of it and the human correction side by side."""
+
+    verdict: str = Field(
+        description="`fixed`, `still_wrong`, `newly_broken`, `changed`, `unchanged` or `not_comparable`"
+    )
+    why: str
+    decision: Decision  # type: ignore[valid-type]  # made at run time from the schema
+    replay: Replay
+    result: Decision | None  # type: ignore[valid-type]  # made at run time from the schema
+    ground_truth: GroundTruth | None
+    overrides: dict[str, Any]
+    differences: list[Difference]
+    changes: list[Change]
+
+
+class Column(BaseModel):
+    """A column of an SQL result."""
+
+    name: str
+    type: str = Field(description="its DuckDB type")
+
+
+class SqlResult(BaseModel):
+    """Rows of an SQL result; values by the order of the columns."""
+
+    columns: list[Column]
+    rows: list[list[Any]]
+    truncated: bool = Field(description="there are more rows than are shown")
+
+
+class ProblemField(BaseModel):
+    """One thing wrong with one part of a request."""
+
+    field: str
+    message: str
+    suggestion: str | None = None
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field(examples=["urn:loopgrid:problem:not-found"])
+    title: str
+    status: int
+    detail: str = Field(description="what happened and what to do")
+    errors: list[ProblemField] | None = None
+
+
+class Health(BaseModel):
+    """Whether the server lives, or is ready."""
+
+    status: str
+
+
+def given(model: Request | None) -> dict[str, Any]:
+    """The fields a client sent, nulls left out; what it did not send is not there."""
+    if model is None:
+        return {}
+    return {name: getattr(model, name) for name in model.model_fields_set if getattr(model, name) is not None}

@@ -1,0 +1,100 @@
+"""Named SQL from ``queries.sql``, and the one place that runs it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import duckdb
+
+from loopgrid_collector.errors import StorageTrouble
+from loopgrid_collector.ledger.ledger import Ledger
+
+Row = dict[str, Any]
+
+_NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+# What says that the ledger, and not the statement, is in trouble.
+_TROUBLE: Final = (
+    duckdb.ConnectionException,
+    duckdb.FatalException,
+    duckdb.InterruptException,
+    duckdb.IOException,
+    duckdb.OutOfMemoryException,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One named statement, or one condition of a statement.
+
+    Attributes:
+        name: how code asks for it.
+        description: what it is for, one line; may be empty for a condition that says it itself.
+        sql: the text, without a semicolon.
+    """
+
+    name: str
+    description: str
+    sql: str
+
+
+@cache
+def load_queries() -> Mapping[str, Query]:
+    """Every query of ``queries.sql`` by name."""
+    text = files(__package__).joinpath("queries.sql").read_text(encoding="utf-8")
+    parts = _NAME.split(text)
+    queries = [_query(name, body) for name, body in zip(parts[1::2], parts[2::2], strict=True)]
+    return {query.name: query for query in queries}
+
+
+def _query(name: str, body: str) -> Query:
+    lines = body.strip().splitlines()
+    comments = [line for line in lines if line.startswith("--")]
+    description = " ".join(line.removeprefix("--").strip() for line in comments)
+    sql = "\n".join(line for line in lines if not line.startswith("--"))
+    return Query(name, description, sql.rstrip().rstrip(";"))
+
+
+class Reader:
+    """Runs named queries on the live ledger. Safe to use from many threads."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def rows(
+        self, name: str, parameters: Mapping[str, Any], *, conditions: Sequence[str] = ("filter_all",)
+    ) -> list[Row]:
+        """The rows of a query, as dictionaries by column.
+
+        Args:
+            name: a query of ``queries.sql``.
+            parameters: values by name.
+            conditions: what stands for ``{filters}``: names of ``filter_…`` queries, or
+                ``name:number`` for one that is used several times.
+
+        Raises:
+            StorageTrouble: the ledger cannot be read right now.
+        """
+        sql = load_queries()[name].sql
+        if "{filters}" in sql:
+            sql = sql.replace("{filters}", "\n  AND ".join(map(_condition, conditions)))
+        try:
+            with self._ledger.cursor() as cursor:
+                # Arrow, because DuckDB's own rows need a time zone package that Arrow does not.
+                table = cursor.execute(sql, dict(parameters)).to_arrow_table()
+        except _TROUBLE as error:
+            raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
+        return list(table.to_pylist())
+
+    def row(self, name: str, **parameters: Any) -> Row | None:
+        """The first row of a query, or ``None``. Raises as ``rows``."""
+        return next(iter(self.rows(name, parameters)), None)
+
+
+def _condition(name: str) -> str:
+    name, _, number = name.partition(":")
+    return load_queries()[name].sql.replace("{n}", number)

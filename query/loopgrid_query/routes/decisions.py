@@ -1,0 +1,147 @@
+"""``/v1/decisions``: record, list, get, trace, mark, correct, compare."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from loopgrid.schema import FIELDS
+from loopgrid_query import models
+from loopgrid_query.filters import DEFAULT_LIMIT, FILTERS, MAX_LIMIT, METADATA_PREFIX
+from loopgrid_query.instants import FORM
+from loopgrid_query.routes.common import DecisionIdInPath, Domain, ReplayIdInPath, answer, refusals
+
+router: Final = APIRouter(prefix="/v1/decisions", tags=["decisions"])
+
+_ADDRESS: Final = refusals(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+_WITH_BODY: Final = _ADDRESS | refusals(HTTPStatus.UNPROCESSABLE_ENTITY)
+
+_MEANINGS: Final = {field.column: field.meaning for field in FIELDS} | {
+    "model": "model that was asked for, or model that answered",
+    "from": f"started at this moment or later: {FORM}",
+    "to": "started before this moment",
+    "incorrect": "`true` or `false`: somebody marked it incorrect",
+    "corrected": "`true` or `false`: a correction is attached",
+    "q": "text in its input or output, in any case",
+    "include_replays": "`true`: also the decisions that replays made, which are left out otherwise",
+    "limit": f"decisions a page, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} if left out",
+    "cursor": "`next_cursor` of the page before",
+}
+
+
+def _filter_parameters() -> list[dict[str, Any]]:
+    """The filters for the API's description; they are read from the address as they stand there."""
+    types = {"limit": "integer", "incorrect": "boolean", "corrected": "boolean", "include_replays": "boolean"}
+    named = [
+        {
+            "name": name,
+            "in": "query",
+            "description": _MEANINGS[name],
+            "schema": {"type": types.get(name, "string")},
+        }
+        for name in FILTERS
+    ]
+    any_fact = {
+        "name": "metadata",
+        "in": "query",
+        "description": f"`{METADATA_PREFIX}<key>=<text>`: a fact of the decision, each under its own name",
+        "style": "form",
+        "explode": True,
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    }
+    return [*named, any_fact]
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    response_model=models.DecisionWhole,
+    responses={
+        HTTPStatus.OK: {
+            "model": models.DecisionWhole,
+            "description": "The same decision was on record already",
+        },
+        **_WITH_BODY,
+        **refusals(HTTPStatus.CONFLICT),
+    },
+    summary="Record a decision",
+)
+def record(body: models.DecisionRequest, domain: Domain) -> Response:
+    """The decision is durable when the answer comes. Sent again with the same `decision_id` and content it is
+    stored once; with other content it is refused.
+    """
+    recorded = domain.decisions.record(body)
+    status = HTTPStatus.CREATED if recorded.created else HTTPStatus.OK
+    headers = {"Location": f"/v1/decisions/{recorded.decision_id}"}
+    return answer(domain.decisions.get(recorded.decision_id), status, headers)
+
+
+@router.get(
+    "",
+    response_model=models.DecisionPage,
+    responses=refusals(HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE),
+    openapi_extra={"parameters": _filter_parameters()},
+    summary="List decisions, newest first",
+)
+def list_decisions(request: Request, domain: Domain) -> Response:
+    """All filters must hold. A filter that does not exist is refused with the nearest name that does."""
+    return answer(domain.decisions.list(request.query_params.multi_items()))
+
+
+@router.get(
+    "/{decision_id}", response_model=models.DecisionWhole, responses=_ADDRESS, summary="Get a decision"
+)
+def get(decision_id: DecisionIdInPath, domain: Domain) -> Response:
+    """The record with its marks, corrections, replays and ground truth."""
+    return answer(domain.decisions.get(decision_id))
+
+
+@router.get(
+    "/{decision_id}/trace",
+    response_model=models.Trace,
+    responses=_ADDRESS,
+    summary="Get the tree around a decision",
+)
+def trace(decision_id: DecisionIdInPath, domain: Domain) -> Response:
+    """Every span of its trace, parents before children, and sums that count nothing twice."""
+    return answer(domain.decisions.trace(decision_id))
+
+
+@router.post(
+    "/{decision_id}/incorrect",
+    status_code=HTTPStatus.CREATED,
+    response_model=models.MarkMade,
+    responses=_WITH_BODY,
+    tags=["judgement"],
+    summary="Mark a decision incorrect",
+)
+def mark(decision_id: DecisionIdInPath, body: models.MarkRequest, domain: Domain) -> Response:
+    """Appended to the ledger; the decision itself stays as it is."""
+    return answer(domain.corrections.mark(decision_id, body), HTTPStatus.CREATED)
+
+
+@router.post(
+    "/{decision_id}/correction",
+    status_code=HTTPStatus.CREATED,
+    response_model=models.CorrectionMade,
+    responses=_WITH_BODY,
+    tags=["judgement"],
+    summary="Attach the right output",
+)
+def correct(decision_id: DecisionIdInPath, body: models.CorrectionRequest, domain: Domain) -> Response:
+    """Becomes the decision's ground truth. A correction that stood before stays on record, superseded."""
+    return answer(domain.corrections.correct(decision_id, body), HTTPStatus.CREATED)
+
+
+@router.get(
+    "/{decision_id}/compare/{replay_id}",
+    response_model=models.Comparison,
+    responses=_WITH_BODY,
+    tags=["replay"],
+    summary="Compare decision, replay and correction",
+)
+def compare(decision_id: DecisionIdInPath, replay_id: ReplayIdInPath, domain: Domain) -> Response:
+    """Against the ground truth where there is one; a replay that did not run is `not_comparable`."""
+    return answer(domain.replays.compare(decision_id, replay_id))

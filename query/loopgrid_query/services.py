@@ -1,0 +1,38 @@
+"""What the routes call: the domain of one ledger, put together once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from loopgrid_collector.ingest import Ingest
+from loopgrid_collector.ledger.ledger import Ledger
+from loopgrid_query.analytics import Analytics, SqlLimits
+from loopgrid_query.corrections import Corrections
+from loopgrid_query.decisions import Decisions
+from loopgrid_query.queries import Reader
+from loopgrid_query.replay.replays import Replays
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The domain of one ledger. Everything in it may be used from many threads."""
+
+    reader: Reader
+    decisions: Decisions
+    corrections: Corrections
+    replays: Replays
+    analytics: Analytics
+
+    @classmethod
+    def on(cls, ledger: Ledger, ingest: Ingest, limits: SqlLimits) -> Self:
+        """The domain of an open ledger with its ingest door."""
+        reader = Reader(ledger)
+        decisions = Decisions(reader, ingest)
+        return cls(
+            reader=reader,
+            decisions=decisions,
+            corrections=Corrections(reader, ingest, decisions),
+            replays=Replays(reader, ingest, decisions),
+            analytics=Analytics(ledger, reader, limits),
+        )

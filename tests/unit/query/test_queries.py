@@ -1,0 +1,52 @@
+"""The package's SQL: named, described, and about the public views only."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import duckdb
+import pytest
+
+from loopgrid_query.queries import Query, load_queries
+
+PUBLIC = set(
+    "decisions steps marks corrections ground_truth replays experiments spans events producers quarantine "
+    "conflicts commits".split()
+)
+STATEMENTS = [query for query in load_queries().values() if query.sql.startswith("SELECT")]
+
+
+def by_name(query: Query) -> str:
+    return query.name
+
+
+@pytest.mark.parametrize("query", STATEMENTS, ids=by_name)
+def test_a_statement_says_in_one_line_what_it_is_for(query):
+    assert query.description.endswith(".")
+    assert len(query.description) <= 110
+
+
+@pytest.mark.parametrize("query", STATEMENTS, ids=by_name)
+def test_a_statement_only_reads_and_only_public_views(query):
+    sql = query.sql.replace("{filters}", "true")
+    row = duckdb.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    assert row is not None
+    syntax = row[0]
+
+    assert not json.loads(syntax)["error"]
+    assert set(re.findall(r'"table_name":"(\w+)"', syntax)) <= PUBLIC
+
+
+def test_no_statement_is_without_a_user():
+    """A name that no code asks for would be SQL that nobody runs and no test sees."""
+    from pathlib import Path
+
+    import loopgrid_query
+
+    folder = Path(loopgrid_query.__file__).parent
+    code = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    built = re.compile(r"filter_\w+|decision_(marks|corrections|replays)|mark|correction")
+    unused = [name for name in load_queries() if f'"{name}"' not in code and not built.fullmatch(name)]
+
+    assert unused == []
