@@ -7,6 +7,7 @@ Of duplicate keys in one row the first counts, everywhere; the others stay in th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from functools import cached_property
 from typing import Any, Final
@@ -287,7 +288,7 @@ def _nested(column: pa.Array, *, is_map: bool) -> pa.StringArray:
     return pa.array([values.keyed_values_json(payloads, is_map=is_map) for payloads in members], pa.string())
 
 
-_TO_JSON: Final = {
+_TO_JSON: Final[dict[Type, Callable[[pa.Array], pa.StringArray]]] = {
     Type.BOOL: lambda column: pc.cast(column, pa.string()),
     Type.INT: lambda column: pc.cast(column, pa.string()),
     Type.DOUBLE: lambda column: pa.array([values.double_json(x) for x in column.to_pylist()], pa.string()),

@@ -1,0 +1,29 @@
+"""What every test stands on: no settings from outside, and the real server when one is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import RunningServer, running_server
+
+# The settings of whoever runs the tests are not ours. Done on import, which is before any test
+# module is read, so that nothing can pick one up.
+for _name in [name for name in os.environ if name.startswith(("LOOPGRID_", "OTEL_", "OPENAI_"))]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The folder that holds pyproject.toml."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RunningServer]:
+    """A real `loopgrid serve` of this test's own, with an empty ledger."""
+    with running_server(tmp_path) as running:
+        yield running
