@@ -30,7 +30,7 @@ check: $(VENV)/ready
 	$(BIN)/codespell .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" tests/architecture tests/property tests/unit
 
 # The stamp is newer than pyproject.toml exactly when the environment matches it. A half-built
 # environment is started afresh.

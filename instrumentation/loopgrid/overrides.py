@@ -126,10 +126,8 @@ def unknown_version(
     name: str, version: str | None, known: Iterable[Prompt | Mapping[str, Any]]
 ) -> NotReplayable:
     """The error for a prompt nobody knows, naming the versions that exist."""
-    versions = set()
-    for prompt in known:
-        found = prompt.version if isinstance(prompt, Prompt) else prompt.get("version")
-        versions.add("(none)" if found is None else str(found))
+    found = (prompt.version if isinstance(prompt, Prompt) else prompt.get("version") for prompt in known)
+    versions = {str(one) for one in found if one is not None}
     exist = (
         f"its versions are {', '.join(sorted(versions))}" if versions else "no prompt of that name is known"
     )

@@ -121,12 +121,14 @@ class Rest:
         detail = _detail(problem) or f"{self.endpoint} answered HTTP {status}"
         if status in RETRYABLE_STATUS:
             wait_s = retry_after_s(headers)
-            return Unavailable(f"{detail} (try again)", retry_after_s=wait_s, status=status, problem=problem)
+            return Unavailable(
+                f"{detail.rstrip('.')}; try again", retry_after_s=wait_s, status=status, problem=problem
+            )
         kind = PERMANENT.get(status, ServerDefect)
         if status == UNAUTHORIZED:
-            detail = f"{detail}: set LOOPGRID_API_KEY or pass api_key="
+            detail = f"{detail.rstrip('.')}: set LOOPGRID_API_KEY or pass api_key="
         elif kind is ServerDefect:
-            detail = f"{detail}; look at the server's log"
+            detail = f"{detail.rstrip('.')}; look at the server's log"
         return kind(detail, status=status, problem=problem)
 
     def _unreachable(self, error: urllib3.exceptions.HTTPError) -> Unreachable:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loopgrid.schema import parse_decision_id
+from loopgrid.schema import Kind, parse_decision_id
 from loopgrid_collector.ingest import Ingest
 from loopgrid_query import filters, ids
 from loopgrid_query.cursors import Cursor
@@ -118,23 +118,25 @@ class Decisions:
             NotFound: it is none on record.
         """
         ids.split_decision_id(decision_id)
-        row = self._reader.row("decision", decision_id=decision_id)
+        key = _key(decision_id)
+        row = self._reader.row("record", **key)
         if row is None:
-            raise NotFound(self._why_not_found(decision_id))
+            raise NotFound(f"No decision {decision_id} is on record. GET /v1/decisions lists those that are.")
+        if row["kind"] == Kind.DECISION:
+            return row
+        if row["parent_span_id"] is not None:
+            owner = self._reader.row("owner", **key, max_depth=MAX_TRACE_SPANS)
+            if owner is not None:
+                decision = f"{row['trace_id']}-{owner['span_id']}"
+                raise NotFound(
+                    f"{decision_id} is a step ({row['kind']}) of decision {decision}; ask for that one."
+                )
+        if row["kind"] != Kind.INFERENCE:
+            raise NotFound(
+                f"{decision_id} is on record as a span of kind {row['kind']!r}, which is no decision; "
+                "it can be read with /v1/sql from the view spans."
+            )
         return row
-
-    def _why_not_found(self, decision_id: str) -> str:
-        trace_id, _, span_id = decision_id.partition("-")
-        place = self._reader.row("span_place", trace_id=trace_id, span_id=span_id)
-        if place is None:
-            return f"No decision {decision_id} is on record. GET /v1/decisions lists those that are."
-        if place["owner_decision_id"] is not None:
-            owner = place["owner_decision_id"]
-            return f"{decision_id} is a step ({place['kind']}) of decision {owner}; ask for that one."
-        return (
-            f"{decision_id} is on record as a span of kind {place['kind']!r}, which is no decision; "
-            f"it can be read with /v1/sql from the view spans."
-        )
 
     def get(self, decision_id: str) -> Record:
         """One decision with everything said about it since. Raises as ``row``."""
@@ -170,8 +172,11 @@ class Decisions:
     def trace(self, decision_id: str) -> Record:
         """The tree of spans that a decision belongs to, with sums. Raises as ``row``."""
         trace_id = self.row(decision_id)["trace_id"]
-        rows = self._reader.rows("trace_spans", {"trace_id": trace_id, "limit": MAX_TRACE_SPANS + 1})
+        rows = self._reader.rows("trace_spans", {"trace_key": trace_id, "limit": MAX_TRACE_SPANS + 1})
         spans = in_tree_order(rows[:MAX_TRACE_SPANS])
+        for span in spans:
+            owner = span.pop("owner")
+            span["owner_decision_id"] = None if owner is None else f"{trace_id}-{owner}"
         return {
             "decision_id": decision_id,
             "trace_id": trace_id,
@@ -179,6 +184,11 @@ class Decisions:
             "totals": totals(spans),
             "truncated": len(rows) > MAX_TRACE_SPANS,
         }
+
+
+def _key(decision_id: str) -> dict[str, Any]:
+    trace_id, span_id = parse_decision_id(decision_id)
+    return {"trace_key": f"{trace_id:032x}", "span_key": span_id}
 
 
 def _fields(request: DecisionRequest) -> dict[str, Any]:

@@ -339,6 +339,9 @@ class TraceSpan(BaseModel):
     output: Any
     input_tokens: int | None
     output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
 
 
 class TraceTotals(BaseModel):
@@ -348,6 +351,9 @@ class TraceTotals(BaseModel):
     model_calls: int
     input_tokens: int | None = Field(description="null where no span says")
     output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
 
 
 class Trace(BaseModel):

@@ -1,12 +1,31 @@
--- Every SQL statement of this package. It reads the public views (docs/spec/ledger.md) and the
--- catalogue's list of them, and writes nothing.
+-- Every SQL statement of this package. It reads the public views, the ledger's look-up views (names that
+-- end in _rows, docs/spec/ledger.md) and the catalogue's list of views, and writes nothing.
 --
 -- `-- name: <name>` begins a statement, the comment under it says what it is for. {filters} stands
 -- for conditions joined by AND, each of them a statement named filter_… below.
 
--- name: decision
--- One decision.
-SELECT * FROM decisions WHERE decision_id = $decision_id;
+-- name: record
+-- One span as a decision record, by its physical key: a look-up by the text of its id reads every row.
+SELECT d.* EXCLUDE (trace_key, span_key, start_key)
+FROM store.record_rows AS d
+WHERE d.trace_key = CAST($trace_key AS UUID) AND d.span_key = CAST($span_key AS UBIGINT);
+
+-- name: owner
+-- The nearest decision above a span, found by walking up its own trace.
+WITH RECURSIVE above AS (
+    SELECT span_key, parent_key, kind, 0 AS depth
+    FROM store.tree_rows
+    WHERE trace_key = CAST($trace_key AS UUID) AND span_key = CAST($span_key AS UBIGINT)
+    UNION
+    SELECT parent.span_key, parent.parent_key, parent.kind, above.depth + 1
+    FROM above
+    JOIN store.tree_rows AS parent ON parent.span_key = above.parent_key
+    WHERE parent.trace_key = CAST($trace_key AS UUID)
+      AND (above.depth = 0 OR above.kind <> 'decision')
+      AND above.depth < $max_depth
+)
+SELECT format('{:016x}', span_key) AS span_id
+FROM above WHERE depth > 0 AND kind = 'decision' ORDER BY depth LIMIT 1;
 
 -- name: list_decisions
 -- A page of decisions, newest first.
@@ -129,40 +148,32 @@ SELECT replay_id FROM replays WHERE idempotency_key = $idempotency_key ORDER BY 
 -- When a span that is stored already began, nanoseconds since 1970.
 SELECT start_ns FROM spans WHERE trace_id = $trace_id AND span_id = $span_id;
 
--- name: span_place
--- What a span is, and the decision it ran in.
-SELECT spans.kind AS kind, steps.owner_decision_id AS owner_decision_id
-FROM spans
-LEFT JOIN steps ON steps.decision_id = spans.trace_id || '-' || spans.span_id
-WHERE spans.trace_id = $trace_id AND spans.span_id = $span_id;
-
 -- name: trace_spans
--- Every span of a trace in order of time, with the content of its decisions and model calls.
+-- Every span of a trace in order of time, as a decision record.
 SELECT
-    spans.trace_id || '-' || spans.span_id                             AS decision_id,
-    spans.span_id                                                      AS span_id,
-    spans.parent_span_id                                               AS parent_span_id,
-    steps.owner_decision_id                                            AS owner_decision_id,
-    spans.kind                                                         AS kind,
-    spans.dialect                                                      AS dialect,
-    spans.name                                                         AS name,
-    spans.service_name                                                 AS service_name,
-    spans.status                                                       AS status,
-    spans.status_message                                               AS status_message,
-    spans.start_time                                                   AS started_at,
-    CASE WHEN spans.start_ns > 0 AND spans.end_ns > 0
-         THEN CAST(CAST(spans.end_ns AS HUGEINT) - CAST(spans.start_ns AS HUGEINT) AS DOUBLE) / 1e6
-    END                                                                AS duration_ms,
-    coalesce(decisions.model_name, steps.model_name)                   AS model_name,
-    coalesce(decisions.input, steps.input)                             AS input,
-    coalesce(decisions.output, steps.output)                           AS output,
-    coalesce(decisions.input_tokens, steps.input_tokens)               AS input_tokens,
-    coalesce(decisions.output_tokens, steps.output_tokens)             AS output_tokens
-FROM spans
-LEFT JOIN decisions ON decisions.decision_id = spans.trace_id || '-' || spans.span_id
-LEFT JOIN steps ON steps.decision_id = spans.trace_id || '-' || spans.span_id
-WHERE spans.trace_id = $trace_id
-ORDER BY spans.start_ns, spans.position
+    d.decision_id,
+    d.span_id,
+    d.parent_span_id,
+    d.kind,
+    d.dialect,
+    s.name            AS name,
+    d.service_name,
+    d.status,
+    s.status_message  AS status_message,
+    d.started_at,
+    d.duration_ms,
+    d.model_name,
+    d.input,
+    d.output,
+    d.input_tokens,
+    d.output_tokens,
+    d.cache_read_tokens,
+    d.cache_write_tokens,
+    d.reasoning_tokens
+FROM store.record_rows AS d
+JOIN store.tree_rows AS s ON s.trace_key = d.trace_key AND s.span_key = d.span_key
+WHERE d.trace_key = CAST($trace_key AS UUID) AND s.trace_key = CAST($trace_key AS UUID)
+ORDER BY s.start_ns, s.position
 LIMIT $limit;
 
 -- name: last_commit

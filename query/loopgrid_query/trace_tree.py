@@ -10,18 +10,24 @@ from loopgrid.schema import Kind
 
 Span = Mapping[str, Any]
 
-_TOKENS: Final = ("input_tokens", "output_tokens")
+_TOKENS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
 _COUNTED: Final = frozenset({Kind.DECISION.value, Kind.INFERENCE.value})
 
 
 def in_tree_order(spans: Sequence[Span]) -> list[dict[str, Any]]:
-    """The spans parents first, each with its ``depth``.
+    """The spans parents first, each with its ``depth`` and its ``owner``: the nearest decision above it.
 
     A span whose parent is not among them is a root. Spans that are each other's ancestors, which no
     honest producer emits, are told as roots too, each once.
 
     Args:
-        spans: rows with ``span_id`` and ``parent_span_id``, in order of time.
+        spans: rows with ``span_id``, ``parent_span_id`` and ``kind``, in order of time.
     """
     children: dict[str | None, list[Span]] = defaultdict(list)
     known = {span["span_id"] for span in spans}
@@ -30,13 +36,15 @@ def in_tree_order(spans: Sequence[Span]) -> list[dict[str, Any]]:
         children[parent if parent in known else None].append(span)
     told: dict[str, dict[str, Any]] = {}
     for start in [*children[None], *spans]:
-        waiting = [(start, 0)]
+        waiting: list[tuple[Span, int, str | None]] = [(start, 0, None)]
         while waiting:
-            span, depth = waiting.pop()
+            span, depth, owner = waiting.pop()
             if span["span_id"] in told:
                 continue
-            told[span["span_id"]] = {**span, "depth": depth}
-            waiting.extend((child, depth + 1) for child in reversed(children[span["span_id"]]))
+            is_decision = span["kind"] == Kind.DECISION.value
+            told[span["span_id"]] = {**span, "depth": depth, "owner": None if is_decision else owner}
+            below = span["span_id"] if is_decision else owner
+            waiting.extend((child, depth + 1, below) for child in reversed(children[span["span_id"]]))
     return list(told.values())
 
 
@@ -55,10 +63,10 @@ def totals(spans: Sequence[Span]) -> dict[str, Any]:
     for span in spans:
         del covered[span["depth"] :]
         inside = bool(covered) and covered[-1]
-        reports = span["kind"] in _COUNTED and any(span[name] is not None for name in _TOKENS)
+        reports = span["kind"] in _COUNTED and any(span.get(name) is not None for name in _TOKENS)
         if reports and not inside:
             for name in _TOKENS:
-                if span[name] is not None:
+                if span.get(name) is not None:
                     sums[name] = (sums[name] or 0) + span[name]
         covered.append(inside or reports)
     calls = sum(span["kind"] == Kind.INFERENCE.value for span in spans)

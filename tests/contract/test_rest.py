@@ -471,7 +471,15 @@ def test_a_trace_is_told_as_a_tree_and_its_tokens_once(api):
         "tool",
     ]
     assert trace["spans"][0]["input"] == {"message": "hello"}
-    assert trace["totals"] == {"spans": 5, "model_calls": 2, "input_tokens": 6, "output_tokens": 4}
+    assert trace["totals"] == {
+        "spans": 5,
+        "model_calls": 2,
+        "input_tokens": 6,
+        "output_tokens": 4,
+        "cache_read_tokens": None,
+        "cache_write_tokens": None,
+        "reasoning_tokens": None,
+    }
     assert {told["owner_decision_id"] for told in trace["spans"][1:]} == {trace["decision_id"]}
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,7 @@ def _commands(*group: str) -> Iterator[tuple[str, ...]]:
         yield from below or [(*group, name)]
 
 
+@cache
 def _help_of(*words: str) -> str:
     return subprocess.run([COMMAND, *words, "--help"], capture_output=True, text=True, check=True).stdout
 

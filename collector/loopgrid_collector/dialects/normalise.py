@@ -110,6 +110,7 @@ COLUMNS: Final = (
     "model_name",
     "model_response_name",
     "model_parameters",
+    "tools",
     "tools_ref",
     "input_tokens",
     "output_tokens",
@@ -192,6 +193,7 @@ def _content(
 ) -> tuple[Body, Body]:
     reader = ContentReader(spans, recognised.speaks, calls)
     columns["system_ref"] = pa.array(reader.instructions(catalogue.SYSTEM), TEXT)
+    columns["tools"] = pa.nulls(spans.rows, TEXT)
     columns["tools_ref"] = pa.array(reader.tools(catalogue.TOOLS, decisive), TEXT)
     body, answer = Body("input", spans.rows), Body("output", spans.rows)
     for filled, places, raw in (

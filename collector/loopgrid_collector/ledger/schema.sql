@@ -31,8 +31,8 @@ CREATE TABLE IF NOT EXISTS store.commits (
 
 -- One row per span received. The columns down to `scope` are what was received and what the digest
 -- covers; those after `commit_id` are what the dialects made of it and can be made anew.
--- input_ref and output_ref name the attribute that holds the content word for word; input and output
--- are filled only where the content had to be put together, so that it is never stored twice.
+-- Columns that end in _ref name the attribute that holds the content word for word; input, output and
+-- tools are filled only where the content had to be put together, so that it is never stored twice.
 CREATE TABLE IF NOT EXISTS store.spans (
     trace_id           UUID      NOT NULL,
     span_id            UBIGINT   NOT NULL,
@@ -78,6 +78,7 @@ CREATE TABLE IF NOT EXISTS store.spans (
     model_name         VARCHAR,
     model_response_name VARCHAR,
     model_parameters   VARCHAR,
+    tools              VARCHAR,
     tools_ref          VARCHAR,
     input_tokens       BIGINT,
     output_tokens      BIGINT,

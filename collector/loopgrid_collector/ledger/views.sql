@@ -17,19 +17,18 @@ WHERE trace_id IS NOT NULL AND span_id IS NOT NULL
   AND (input IS NOT NULL OR system IS NOT NULL OR output IS NOT NULL)
 GROUP BY trace_id, span_id;
 
--- Every decision and model call, with its content looked up and its physical keys.
-CREATE OR REPLACE VIEW store.decision_rows AS
+-- Every span as a decision record, with its content looked up and its physical keys.
+CREATE OR REPLACE VIEW store.record_rows AS
 WITH placed AS (
     SELECT
         s.*,
         coalesce(s.input, json_extract_string(s.attributes, '$."' || s.input_ref || '"'), l.input)     AS body_text,
         coalesce(json_extract_string(s.attributes, '$."' || s.system_ref || '"'), l.system)            AS system_text,
         coalesce(s.output, json_extract_string(s.attributes, '$."' || s.output_ref || '"'), l.output)  AS output_text,
-        json_extract_string(s.attributes, '$."' || s.tools_ref || '"')                                 AS tools_text,
+        coalesce(s.tools, json_extract_string(s.attributes, '$."' || s.tools_ref || '"'))              AS tools_text,
         l.input IS NOT NULL OR l.output IS NOT NULL                                                    AS content_in_logs
     FROM store.spans AS s
     LEFT JOIN store.log_content_rows AS l ON l.trace_key = s.trace_id AND l.span_key = s.span_id
-    WHERE s.kind IN ('decision', 'inference')
 ),
 joined AS (
     SELECT
@@ -103,6 +102,19 @@ SELECT
     joined.start_ns AS start_key
 FROM joined;
 
+-- Every span as a place in its trace.
+CREATE OR REPLACE VIEW store.tree_rows AS
+SELECT
+    trace_id       AS trace_key,
+    span_id        AS span_key,
+    parent_span_id AS parent_key,
+    kind,
+    name,
+    status_message,
+    start_ns,
+    position
+FROM store.spans;
+
 -- Which spans ran inside a decorated (or recorded) decision: the nearest one above them.
 CREATE OR REPLACE VIEW store.step_rows AS
 WITH RECURSIVE inside AS (
@@ -122,8 +134,9 @@ WHERE depth > 0;
 -- One row per decision: decorated, recorded, or a model call that no such decision contains.
 CREATE OR REPLACE VIEW main.decisions AS
 SELECT d.* EXCLUDE (trace_key, span_key, start_key)
-FROM store.decision_rows AS d
-ANTI JOIN store.step_rows AS step ON step.trace_key = d.trace_key AND step.span_key = d.span_key;
+FROM store.record_rows AS d
+ANTI JOIN store.step_rows AS step ON step.trace_key = d.trace_key AND step.span_key = d.span_key
+WHERE d.kind IN ('decision', 'inference');
 
 -- One row per span, as received.
 CREATE OR REPLACE VIEW main.spans AS
@@ -177,6 +190,9 @@ SELECT
     s.model_response_name,
     s.input_tokens,
     s.output_tokens,
+    s.cache_read_tokens,
+    s.cache_write_tokens,
+    s.reasoning_tokens,
     s.error_type,
     CASE WHEN s.start_ns > 0 THEN make_timestamp(CAST(s.start_ns // 1000 AS BIGINT)) END           AS started_at,
     CASE WHEN s.start_ns > 0 AND s.end_ns > 0
@@ -185,7 +201,7 @@ SELECT
     s.commit_id
 FROM store.step_rows AS step
 JOIN store.spans AS s ON s.trace_id = step.trace_key AND s.span_id = step.span_key
-LEFT JOIN store.decision_rows AS d ON d.trace_key = step.trace_key AND d.span_key = step.span_key;
+JOIN store.record_rows AS d ON d.trace_key = step.trace_key AND d.span_key = step.span_key;
 
 -- One row per OpenTelemetry event: log records, and events carried on spans.
 CREATE OR REPLACE VIEW main.events AS

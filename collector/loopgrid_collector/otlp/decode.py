@@ -285,7 +285,8 @@ def _texts_json(texts: Sequence[str]) -> str:
 
 def _id_faults(column: pa.Array, size: int, name: str) -> tuple[str, Mask]:
     wrong = pc.or_(
-        pc.not_equal(pc.binary_length(column), size), pc.equal(column, pa.scalar(bytes(size), pa.binary()))
+        pc.not_equal(pc.binary_length(column), pa.scalar(size, pa.int32())),
+        pc.equal(column, pa.scalar(bytes(size), pa.binary())),
     )
     return f"{name} must be {size} bytes and not all zero", wrong.to_numpy(zero_copy_only=False)
 
@@ -310,29 +311,37 @@ def _log_faults(batch: pa.RecordBatch) -> list[tuple[str, Mask]]:
 
 def _uuids(column: pa.BinaryArray, *, optional: bool = False) -> pa.Array:
     if optional:
-        absent = pc.equal(pc.binary_length(column), 0)
-        column = pc.if_else(absent, pa.scalar(None, pa.binary()), column)
+        column = _or_null(column)
     return pa.ExtensionArray.from_storage(pa.uuid(), column.cast(pa.binary(TRACE_ID_BYTES)))
 
 
 def _span_ids(column: pa.BinaryArray, *, optional: bool = False) -> pa.Array:
-    absent = pc.equal(pc.binary_length(column), 0)
     if optional:
+        absent = pc.equal(pc.binary_length(column), _NO_LENGTH)
         column = pc.if_else(absent, pa.scalar(bytes(SPAN_ID_BYTES), pa.binary()), column)
     joined = b"".join(column.to_pylist())
     numbers = np.frombuffer(joined, dtype=">u8").astype(np.uint64)
-    return pa.array(numbers, mask=numbers == 0) if optional else pa.array(numbers)
+    return pa.array(numbers, pa.uint64(), mask=numbers == 0 if optional else None)
+
+
+# Typed once: a bare Python value is given its type anew on each call, at a cost that shows.
+_EMPTY: Final = {
+    kind: (pa.scalar(empty, kind), pa.scalar(None, kind))
+    for kind, empty in ((pa.string(), ""), (pa.uint32(), 0), (pa.binary(), b""))
+}
+_NO_LENGTH: Final = pa.scalar(0, pa.int32())
+_STATUS_UNSET: Final = pa.scalar(0, pa.int32())
 
 
 def _or_null(column: pa.Array) -> pa.Array:
     """Protobuf cannot tell an empty string (or a zero counter) from an absent one; nor do we claim to."""
-    empty = pa.scalar("" if pa.types.is_string(column.type) else 0, column.type)
-    return pc.if_else(pc.equal(column, empty), pa.scalar(None, column.type), column)
+    empty, nothing = _EMPTY[column.type]
+    return pc.if_else(pc.equal(column, empty), nothing, column)
 
 
 def _span_columns(batch: pa.RecordBatch, items: pa.BinaryArray) -> dict[str, pa.Array]:
     status = batch.column("status")
-    code = status.field("code").fill_null(0)
+    code = status.field("code").fill_null(_STATUS_UNSET)
     events, links = _events_and_links(batch, items)
     return {
         "trace_id": _uuids(batch.column("trace_id")),
@@ -345,7 +354,7 @@ def _span_columns(batch: pa.RecordBatch, items: pa.BinaryArray) -> dict[str, pa.
         "start_ns": batch.column("start_time_unix_nano"),
         "end_ns": batch.column("end_time_unix_nano"),
         "status_code": code,
-        "status_message": _or_null(status.field("message").fill_null("")),
+        "status_message": _or_null(status.field("message").fill_null(_EMPTY[pa.string()][0])),
         "events": events,
         "links": links,
         "dropped_attributes": _or_null(batch.column("dropped_attributes_count")),

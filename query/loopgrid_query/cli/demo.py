@@ -72,7 +72,7 @@ def demo() -> None:
         try:
             decision_id = _tour(told, root, server)
         except Exception:
-            stderr().print(f"The server's last log lines:\n{server.log_tail()}")
+            server.print_log_tail()
             raise
         finally:
             # While the server is there to take what is still on its way.

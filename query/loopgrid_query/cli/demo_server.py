@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, cast
 
+from loopgrid_query.cli.console import stderr
 from loopgrid_query.cli.errors import CliError
+from loopgrid_query.cli.gist import plain
 
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 20.0
@@ -29,9 +31,9 @@ class DemoServer:
     ledger: Path
     log: Path
 
-    def log_tail(self) -> str:
-        """The last lines of its log."""
-        return _tail(self.log)
+    def print_log_tail(self) -> None:
+        """Prints the last lines of its log on stderr."""
+        _print_tail(self.log)
 
 
 @contextmanager
@@ -39,7 +41,7 @@ def running_server(folder: Path) -> Iterator[DemoServer]:
     """Starts ``loopgrid serve`` on free ports with a ledger in `folder`, and stops it at the end.
 
     Raises:
-        CliError: it did not start or did not stop cleanly; the message ends with its last log lines.
+        CliError: it did not start or did not stop cleanly; its last log lines are printed.
     """
     ledger, log = folder / "demo.duckdb", folder / "server.log"
     command = [sys.executable, "-m", "loopgrid_query.cli", "serve", "--json"]
@@ -64,7 +66,8 @@ def running_server(folder: Path) -> Iterator[DemoServer]:
         raise
     code = _stop(process)
     if code != 0:
-        raise CliError(f"the server ended with exit code {code}; its log says:\n{_tail(log)}")
+        _print_tail(log)
+        raise CliError(f"the server ended with exit code {code}; its last log lines stand above.")
 
 
 def _first_line(stdout: IO[bytes], log: Path) -> bytes:
@@ -74,7 +77,8 @@ def _first_line(stdout: IO[bytes], log: Path) -> bytes:
         ready = selector.select(_START_TIMEOUT_S)
     line = stdout.readline() if ready else b""
     if not line:
-        raise CliError(f"the server did not start; its log says:\n{_tail(log)}")
+        _print_tail(log)
+        raise CliError("the server did not start; its last log lines stand above.")
     return line
 
 
@@ -87,6 +91,7 @@ def _stop(process: subprocess.Popen[bytes]) -> int:
         return process.wait()
 
 
-def _tail(log: Path) -> str:
+def _print_tail(log: Path) -> None:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-_LOG_TAIL_LINES:]) or "(nothing)"
+    tail = "\n".join(lines[-_LOG_TAIL_LINES:]) or "(none)"
+    stderr().print(f"The server's last log lines:\n{plain(tail)}", soft_wrap=True)

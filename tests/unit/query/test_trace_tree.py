@@ -54,7 +54,8 @@ def summed(*spans: dict[str, Any]) -> dict[str, Any]:
 def test_model_calls_inside_a_decision_that_reports_no_tokens_are_added_up():
     found = summed(span("a", kind="decision"), span("b", "a", tokens=3), span("c", "a", tokens=4))
 
-    assert found == {"spans": 3, "model_calls": 2, "input_tokens": 7, "output_tokens": 2}
+    assert (found["spans"], found["model_calls"]) == (3, 2)
+    assert (found["input_tokens"], found["output_tokens"], found["reasoning_tokens"]) == (7, 2, None)
 
 
 def test_tokens_that_two_nested_spans_report_are_counted_once():

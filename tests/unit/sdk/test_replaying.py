@@ -261,7 +261,7 @@ def test_a_class_method_is_found_and_a_method_wants_its_object(grid):
 def test_an_unknown_version_names_those_that_exist(grid):
     triage(Ticket("x", dt.date(2026, 1, 2)))
 
-    with pytest.raises(errors.NotReplayable, match=r"has no version '9'.*its versions are 1, 2"):
+    with pytest.raises(errors.NotReplayable, match=r"has no version '9'.*its versions are 1, 2\b"):
         grid.replay(latest(grid, "triage"), overrides={"prompt": {"version": "9"}})
 
 
