@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -28,36 +28,42 @@ from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.records import Append, Entry, Receipt, sealed, sealed_entries
 from loopgrid_collector.mapping import log_columns, span_columns
 from loopgrid_collector.otlp.decode import decode_logs, decode_traces
+from loopgrid_collector.stage import Decode, Stage
 
 __all__ = ["Entry", "Ingest", "Receipt", "logs_append", "traces_append"]
 
-_DECODER_THREADS = 2
 
-
-def traces_append(body: bytes) -> Append:
-    """An ``ExportTraceServiceRequest`` as rows for the ledger.
+def traces_append(*bodies: bytes) -> Append:
+    """``ExportTraceServiceRequest`` bodies as rows for the ledger.
 
     Raises:
-        Undecodable: the body is not one.
+        Undecodable: at least one of them is not one; it is not said which.
     """
-    batch = decode_traces(body)
+    batch = decode_traces(*bodies)
+    held = Append(refused=batch.refused, refused_request=batch.refused_request, requests=len(bodies))
     if not batch.rows:
-        return Append(refused=batch.refused)
+        return held
     columns = {**batch.columns, **span_columns(batch)}
-    return Append(spans=sealed(digests.SPANS, columns), span_payloads=batch.payloads, refused=batch.refused)
+    return replace(
+        held,
+        spans=sealed(digests.SPANS, columns),
+        span_payloads=batch.payloads,
+        span_request=batch.request.tolist(),
+    )
 
 
-def logs_append(body: bytes) -> Append:
-    """An ``ExportLogsServiceRequest`` as rows for the ledger.
+def logs_append(*bodies: bytes) -> Append:
+    """``ExportLogsServiceRequest`` bodies as rows for the ledger.
 
     Raises:
-        Undecodable: the body is not one.
+        Undecodable: at least one of them is not one; it is not said which.
     """
-    batch = decode_logs(body)
+    batch = decode_logs(*bodies)
+    held = Append(refused=batch.refused, refused_request=batch.refused_request, requests=len(bodies))
     if not batch.rows:
-        return Append(refused=batch.refused)
+        return held
     columns = {**batch.columns, **log_columns(batch)}
-    return Append(logs=sealed(digests.LOGS, columns), refused=batch.refused)
+    return replace(held, logs=sealed(digests.LOGS, columns), log_request=batch.request.tolist())
 
 
 def _metrics_checked(body: bytes) -> None:
@@ -77,7 +83,7 @@ class Ingest:
         self._queued_bytes = 0
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._decoders = ThreadPoolExecutor(_DECODER_THREADS, thread_name_prefix="ingest-decode")
+        self._stage = Stage(ledger)
 
     async def traces(self, body: bytes) -> Receipt:
         """Store an ``ExportTraceServiceRequest`` (protobuf, not compressed).
@@ -99,7 +105,7 @@ class Ingest:
             Undecodable: the body is not one.
         """
         with self._admitted("metrics", len(body)):
-            await asyncio.get_running_loop().run_in_executor(self._decoders, _metrics_checked, body)
+            await asyncio.to_thread(_metrics_checked, body)
             self._count("metrics.requests_dropped", 1)
             return Receipt()
 
@@ -131,25 +137,15 @@ class Ingest:
 
     def close(self) -> None:
         """Let the decoder threads end. Requests under way are finished first."""
-        self._decoders.shutdown(wait=True)
+        self._stage.close()
 
-    async def _taken(self, signal: str, body: bytes, decode: Callable[[bytes], Append]) -> Receipt:
+    async def _taken(self, signal: str, body: bytes, decode: Decode) -> Receipt:
         with self._admitted(signal, len(body)):
-            loop = asyncio.get_running_loop()
-            append = await loop.run_in_executor(self._decoders, decode, body)
-            receipt = await asyncio.wrap_future(self._appended(append))
-            return self._counted(signal, receipt)
+            return self._counted(signal, await asyncio.wrap_future(self._stage.put(decode, body)))
 
-    def _taken_blocking(self, signal: str, body: bytes, decode: Callable[[bytes], Append]) -> Receipt:
+    def _taken_blocking(self, signal: str, body: bytes, decode: Decode) -> Receipt:
         with self._admitted(signal, len(body)):
-            return self._counted(signal, self._appended(decode(body)).result())
-
-    def _appended(self, append: Append) -> Future[Receipt]:
-        if append.rows:
-            return self._ledger.append(append)
-        nothing: Future[Receipt] = Future()
-        nothing.set_result(Receipt())
-        return nothing
+            return self._counted(signal, self._stage.put(decode, body).result())
 
     @contextmanager
     def _admitted(self, signal: str, size: int) -> Iterator[None]:

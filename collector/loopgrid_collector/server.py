@@ -1,7 +1,8 @@
 """The whole server in one process and on one event loop: the API, OTLP over HTTP and over gRPC.
 
 The order of a start is the order of what can refuse it: ports, then the ledger, then traffic. A stop
-walks back: no new requests, those under way are answered, ingest is drained, the ledger is closed.
+walks back: no new requests, those under way are answered, ingest is drained, the ledger is closed, and what
+still waits to be passed on gets the rest of the grace period.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import uvicorn
 import uvloop
@@ -23,15 +24,25 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from loopgrid_collector.config import CollectorConfig
+from loopgrid_collector.errors import Retryable
+from loopgrid_collector.forward import Forwarder, ForwardingIngest
+from loopgrid_collector.forward_target import refuse_own, target
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
-from loopgrid_collector.receivers import sockets
+from loopgrid_collector.ledger.records import Append
+from loopgrid_collector.metrics import metrics_route
+from loopgrid_collector.receivers import sockets, tls
+from loopgrid_collector.receivers.connections import Connections
 from loopgrid_collector.receivers.grpc import GrpcDoor
+from loopgrid_collector.receivers.health import State
 from loopgrid_collector.receivers.http import otlp_app, otlp_routes
 from loopgrid_collector.receivers.limits import Budget
 
 KEEP_ALIVE_S: Final = 75
 """Longer than the pause between an exporter's batches: closing at the same moment costs it a retry."""
+
+PROBE_S: Final = 2.0
+"""Seconds between two attempts to find the storage working again."""
 
 _API_FLAG: Final = "--port"
 _HTTP_FLAG: Final = "--otlp-http-port"
@@ -72,6 +83,7 @@ class Server:
         self._running = AsyncExitStack()
         self._grace_s = config.shutdown_grace_s
         self._stopping = False
+        self._stopped_by = 0.0
 
     async def start(self) -> Addresses:
         """Open everything. On an error, everything opened so far is closed again.
@@ -84,26 +96,38 @@ class Server:
         async with AsyncExitStack() as stack:
             api = _Listener(stack, config.host, config.port, _API_FLAG)
             otlp_http = _Listener(stack, config.host, config.otlp_http_port, _HTTP_FLAG)
-            grpc = GrpcDoor(config)
+            secure = tls.Tls.of(config)
+            grpc = GrpcDoor(config, secure)
             stack.push_async_callback(self._stop_grpc, grpc)
             otlp_grpc = grpc.bind(_GRPC_FLAG)
+            forwarder = await self._forwarder(stack, [*api.bound, *otlp_http.bound], otlp_grpc)
 
             # In a thread, as its closing is: the loop stays free for a second signal.
             ledger = await asyncio.to_thread(Ledger.open, config.ledger, config)
             stack.push_async_callback(asyncio.to_thread, ledger.close)
-            ingest = Ingest(ledger, config)
+            ingest = ForwardingIngest(ledger, config, forwarder) if forwarder else Ingest(ledger, config)
             stack.push_async_callback(asyncio.to_thread, ingest.close)
 
             budget = Budget(config.max_queued_bytes)
-            routes = otlp_routes(ingest, config, budget)
-            otlp = otlp_app(routes, self._is_stopping)
-            doors = _Doors(grpc)
+            routes = [*otlp_routes(ingest, config, budget), metrics_route(ledger, ingest, budget)]
+
+            def state() -> State:
+                if self._stopping:
+                    return State.STOPPING
+                return State.READY if ledger.usable else State.STORAGE_TROUBLE
+
+            otlp = otlp_app(routes, state)
+            doors = _Doors(grpc, Connections.of(config), secure)
             stack.push_async_callback(self._stop_doors, doors)
-            await grpc.start(ingest, budget)
+            await grpc.start(ingest, budget, state)
             await doors.open(otlp_http, otlp)
             await doors.open(api, self._api(ledger, ingest, routes) if self._api else otlp)
+            _keep_up(stack, _probe(ledger), "storage-probe")
+            if secure is not None:
+                _keep_up(stack, _reload(secure), "tls-reload")
             self._running = stack.pop_all()
-        return Addresses(f"http://{api.reachable}", f"http://{otlp_http.reachable}", otlp_grpc)
+        scheme = "http" if secure is None else "https"
+        return Addresses(f"{scheme}://{api.reachable}", f"{scheme}://{otlp_http.reachable}", otlp_grpc)
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Stop taking requests, answer those under way, store what was acknowledged, close the ledger.
@@ -114,6 +138,7 @@ class Server:
         self._stopping = True
         if grace_s is not None:
             self._grace_s = grace_s
+        self._stopped_by = asyncio.get_running_loop().time() + self._grace_s
         await self._running.aclose()
 
     def run(self, on_ready: Callable[[Addresses], None]) -> int:
@@ -155,14 +180,64 @@ class Server:
                 loop.remove_signal_handler(each)
         return 0
 
-    def _is_stopping(self) -> bool:
-        return self._stopping
+    async def _forwarder(
+        self, stack: AsyncExitStack, own: list[tuple[str, int]], otlp_grpc: str
+    ) -> Forwarder | None:
+        """The forwarder, sending; none without ``forward``."""
+        config = self._config
+        if not config.forward:
+            return None
+        aim = target(config.forward, config.forward_headers)
+        grpc_port = int(otlp_grpc.rpartition(":")[2])
+        own = own + [(ip, grpc_port) for ip, _ in own]
+        # In a thread: a name is looked up.
+        await asyncio.to_thread(refuse_own, aim, own)
+        forwarder = Forwarder(aim, queue_bytes=config.forward_queue_bytes, timeout_s=config.forward_timeout_s)
+        forwarder.start()
+        stack.push_async_callback(self._stop_forwarder, forwarder)
+        return forwarder
+
+    async def _stop_forwarder(self, forwarder: Forwarder) -> None:
+        rest_s = self._stopped_by - asyncio.get_running_loop().time()
+        await asyncio.to_thread(forwarder.close, max(0.0, rest_s))
 
     async def _stop_doors(self, doors: _Doors) -> None:
         await doors.close(self._grace_s)
 
     async def _stop_grpc(self, grpc: GrpcDoor) -> None:
         await grpc.stop(self._grace_s)
+
+
+def _keep_up(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    """Run ``work`` until the stack unwinds."""
+    task = asyncio.create_task(work, name=name)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+async def _probe(ledger: Ledger) -> None:
+    """After storage trouble, see whether it has passed.
+
+    A load balancer that was told of the trouble sends nothing any more, and without anything to store
+    nobody would notice.
+    """
+    while True:
+        await asyncio.sleep(PROBE_S)
+        if not ledger.usable:
+            try:
+                await asyncio.wrap_future(ledger.append(Append()))
+            except Retryable:
+                continue
+
+
+async def _reload(secure: tls.Tls) -> None:
+    while True:
+        await asyncio.sleep(tls.RELOAD_S)
+        await asyncio.to_thread(secure.reload)
 
 
 class _Listener:
@@ -172,19 +247,22 @@ class _Listener:
         self.flag = flag
         self.sockets, addresses, self.port = sockets.bind(host, port, flag)
         self.reachable = addresses[0].with_port(self.port)
+        self.bound = [(address.ip, self.port) for address in addresses]
         stack.callback(sockets.close, self.sockets)
 
 
 class _Doors:
     """The servers that take traffic, closed together."""
 
-    def __init__(self, grpc: GrpcDoor) -> None:
+    def __init__(self, grpc: GrpcDoor, connections: Connections, secure: tls.Tls | None) -> None:
         self._grpc = grpc
+        self._connections = connections
+        self._secure = secure
         self._http: list[_HttpServer] = []
 
     async def open(self, listener: _Listener, app: ASGIApp) -> None:
         sockets.listen(listener.sockets, listener.port, listener.flag)
-        server = _HttpServer(app, listener.sockets)
+        server = _HttpServer(app, listener.sockets, self._connections, self._secure)
         await server.start()
         self._http.append(server)
 
@@ -195,11 +273,18 @@ class _Doors:
 class _HttpServer(uvicorn.Server):
     """uvicorn on sockets that are ours, without its signal handlers: this process has one owner."""
 
-    def __init__(self, app: ASGIApp, listening: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: list[socket.socket],
+        connections: Connections,
+        secure: tls.Tls | None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                # uvicorn calls what it is given to make a connection, and asks no more of it.
+                http=cast("type[asyncio.Protocol]", connections),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -209,6 +294,7 @@ class _HttpServer(uvicorn.Server):
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 backlog=sockets.BACKLOG,
+                ssl_context_factory=(lambda *_: secure.context) if secure else None,
             )
         )
         self._listening = listening

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
@@ -10,6 +11,12 @@ from urllib.parse import urlsplit
 from loopgrid.errors import Misconfigured
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:8000"
+VARIABLES: Final = frozenset(
+    {"LOOPGRID_ENDPOINT", "LOOPGRID_SERVICE_NAME", "LOOPGRID_API_KEY", "LOOPGRID_DISABLED"}
+)
+"""Every environment variable of LoopGrid's that this side reads."""
+_USER: Final = re.compile(r"//[^/]*@")
+"""User and password in a URL: they are in no message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,8 @@ class DeliveryLimits:
         first_backoff_s: seconds before the first retry; doubles with each.
         max_backoff_s: seconds between two retries at most, unless the server asks for more.
         max_retry_s: seconds after which a batch that could not be delivered is given up and counted.
-        exit_flush_s: seconds the end of the process waits for what is still on its way.
+        exit_flush_s: seconds the end of the process waits for what is still on its way. It does not wait
+            for a collector that is not there: one that refuses the connection is asked once more.
     """
 
     max_queue_bytes: int = 64 * 2**20
@@ -128,7 +136,8 @@ def checked_endpoint(text: str) -> str:
     Raises:
         Misconfigured: it is no http(s) URL with a host.
     """
-    advice = f"the endpoint {text!r} is no URL LoopGrid can use: write it like {DEFAULT_ENDPOINT}"
+    shown = _USER.sub("//…@", str(text))
+    advice = f"the endpoint {shown!r} is no URL LoopGrid can use: write it like {DEFAULT_ENDPOINT}"
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any, Final
 
 from opentelemetry.util.types import AnyValue
@@ -88,14 +89,25 @@ def _model_attributes(model: Model, limits: CaptureLimits, opening: Opening) -> 
     return model_attributes(model.provider, model.name, model.parameters, limits, opening.losses)
 
 
+_RUN_AS_MAIN: Final = frozenset({"__main__", "__mp_main__"})
+"""Names of the module that was run; the second is what a spawned worker process calls it."""
+
+
 def _module_of(function: Callable[..., Any]) -> str:
-    """The name under which another process can import the function's module."""
-    if function.__module__ == "__main__":
-        # `python -m package.module`: the spec still knows the name.
-        specification = getattr(sys.modules.get("__main__"), "__spec__", None)
-        if specification is not None:
-            return str(specification.name)
-    return function.__module__
+    """The name under which another process can import the function's module.
+
+    A notebook and an interactive session have none: there it stays `__main__`.
+    """
+    if function.__module__ not in _RUN_AS_MAIN:
+        return function.__module__
+    main = sys.modules.get(function.__module__)
+    specification = getattr(main, "__spec__", None)
+    if specification is not None:
+        # `python -m package.module`. Of `python -m package` it is `package.__main__`, which is where the
+        # function can be imported from: `package` does not have it.
+        return str(specification.name)
+    file = getattr(main, "__file__", None)
+    return PurePath(file).stem if file else function.__module__
 
 
 def _receiver(function: Callable[..., Any], signature: inspect.Signature) -> str | None:
@@ -117,8 +129,12 @@ _functions: Final[dict[str, Callable[..., Any]]] = {}
 
 
 def register(function: Callable[..., Any], definition: Definition) -> None:
-    """Remember a decorated function under its name; defined again (a notebook cell), the new one counts."""
+    """Remember a decorated function under its name; defined again (a notebook cell), the new one counts.
+
+    One of the module that was run is found under `__main__`, too: that is its name to this process.
+    """
     setattr(function, ATTRIBUTE, definition)
+    _functions[f"{function.__module__}.{function.__qualname__}"] = function
     _functions[definition.name] = function
 
 

@@ -11,6 +11,8 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import Final
 
+from loopgrid.errors import Fatal
+
 logger: Final = logging.getLogger("loopgrid")
 
 
@@ -86,7 +88,12 @@ class Health:
 
 
 def where(error: BaseException) -> str:
-    """Type and place of an error, without its message: messages may quote the application's data."""
+    """Type and place of an error, without its message: messages may quote the application's data.
+
+    What is wrong with a setting is said in full: it holds no data, and names what to change.
+    """
+    if isinstance(error, Fatal):
+        return error.message
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -15,10 +15,14 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """Not delivered; the same request may be sent again, after `after_s` seconds if it says so."""
+    """Not delivered; the same request may be sent again, after `after_s` seconds if it says so.
+
+    `absent`: the connection was refused, nothing listens there.
+    """
 
     reason: str
     after_s: float | None = None
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

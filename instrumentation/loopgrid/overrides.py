@@ -125,9 +125,14 @@ def replaced_model(recorded: Mapping[str, Any], changes: Mapping[str, Any]) -> M
 def unknown_version(
     name: str, version: str | None, known: Iterable[Prompt | Mapping[str, Any]]
 ) -> NotReplayable:
-    """The error for a prompt nobody knows, naming the versions that exist."""
+    """The error for a prompt whose template nobody knows, naming the versions that exist."""
     found = (prompt.version if isinstance(prompt, Prompt) else prompt.get("version") for prompt in known)
     versions = {str(one) for one in found if one is not None}
+    if version in versions:
+        return NotReplayable(
+            f"prompt {name!r} version {version} is in the ledger without its template, and this process does "
+            "not define it: import the module that defines it, or give overrides['prompt']['template']"
+        )
     exist = (
         f"its versions are {', '.join(sorted(versions))}" if versions else "no prompt of that name is known"
     )

@@ -6,10 +6,11 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
+from loopgrid.config import DEFAULT_ENDPOINT
 from loopgrid.errors import (
     Conflict,
     Forbidden,
@@ -34,6 +35,8 @@ PERMANENT: Final[Mapping[int, type[Permanent]]] = {
     422: Invalid,
 }
 UNAUTHORIZED: Final = 401
+NOT_FOUND: Final = 404
+DEFAULT_PORT: Final = urlsplit(DEFAULT_ENDPOINT).port
 RETRYABLE_STATUS: Final = frozenset({429, 502, 503, 504})
 MAX_TRIES: Final = 4
 FIRST_BACKOFF_S: Final = 0.1
@@ -125,7 +128,9 @@ class Rest:
                 f"{detail.rstrip('.')}; try again", retry_after_s=wait_s, status=status, problem=problem
             )
         kind = PERMANENT.get(status, ServerDefect)
-        if status == UNAUTHORIZED:
+        if status == NOT_FOUND and not _detail(problem):
+            detail = f"{detail}: is that the API port, by default {DEFAULT_PORT}?"
+        elif status == UNAUTHORIZED:
             detail = f"{detail.rstrip('.')}: set LOOPGRID_API_KEY or pass api_key="
         elif kind is ServerDefect:
             detail = f"{detail.rstrip('.')}; look at the server's log"

@@ -2,8 +2,8 @@
 
 Guarantee: a decision handed over is either acknowledged by the collector with 200 or counted as lost, and
 `flush` says which. Order is kept, one request is under way at a time.
-Hole: the queue is memory. What is in it when the process is killed is lost; the gap in
-`loopgrid.producer.seq` shows it.
+Hole: the queue is memory. What is in it when the process is killed is lost. The gap in
+`loopgrid.producer.seq` shows once a later decision of the process arrives; after a lost tail none does.
 """
 
 from __future__ import annotations
@@ -28,6 +28,19 @@ if TYPE_CHECKING:
 
 JITTER: Final = 0.2
 """Share by which a backoff is varied, so that many processes do not return at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What the end of the process leaves behind.
+
+    Attributes:
+        lost: decisions that the collector has not acknowledged.
+        absent: nothing listened at the endpoint.
+    """
+
+    lost: int
+    absent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,6 @@ class Shipper:
         # Our own generator: the application's seeded one must not notice us.
         self._dice = random.Random()  # noqa: S311 - spreads load, hides nothing
         self._thread: threading.Thread | None = None
-        self._abandoned = threading.Event()
         # The condition guards everything below. Its lock is re-entrant: a signal handler may hand over a
         # decision while this very thread is inside `put`.
         self._changed = threading.Condition()
@@ -68,6 +80,10 @@ class Shipper:
         self._waiting = 0
         self._failing = False
         self._closed = False
+        self._abandoned = False
+        self._ending = False
+        self._lost_at_end = 0
+        self._absent_at_end = False
 
     def put(self, span: ReadableSpan) -> None:
         """Take over an ended span; a full queue blocks for `queue_wait_s`, then the span is dropped and
@@ -119,14 +135,24 @@ class Shipper:
         with self._changed:
             return self._accepted - self._settled
 
+    def finish(self, timeout_s: float) -> Remains:
+        """Wait like `drain`, for a process that ends: a slow collector gets the time, one that refuses the
+        connection one more attempt.
+        """
+        with self._changed:
+            self._ending = True
+        self.drain(timeout_s)
+        with self._changed:
+            return Remains(self.undelivered() + self._lost_at_end, self._absent_at_end)
+
     def close(self, timeout_s: float) -> bool:
         """Take nothing more, flush, give up what is left, end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         delivered = self.flush(timeout_s)
-        self._abandoned.set()
         with self._changed:
+            self._abandoned = True
             self._changed.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             # A request under way ends with its own timeout; nobody has to wait for it.
@@ -202,13 +228,21 @@ class Shipper:
         backoff_s = self._limits.first_backoff_s
         while isinstance(outcome := transport.send(spans), TryAgain):
             self._failing = True
+            if self._ending and outcome.absent:
+                return outcome
             wait_s = backoff_s * self._dice.uniform(1 - JITTER, 1 + JITTER)
             wait_s = max(wait_s, outcome.after_s or 0.0)
             backoff_s = min(backoff_s * 2, self._limits.max_backoff_s)
-            if time.monotonic() + wait_s > give_up_at or self._abandoned.wait(wait_s):
+            if time.monotonic() + wait_s > give_up_at or not self._pause(wait_s, absent=outcome.absent):
                 return outcome
         self._failing = False
         return outcome
+
+    def _pause(self, wait_s: float, *, absent: bool) -> bool:
+        """Wait before the next attempt; False if there is to be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._abandoned or (absent and self._ending), wait_s)
+            return not self._abandoned
 
     def _account(self, outcome: Outcome, number: int) -> None:
         endpoint = self._config.endpoint
@@ -229,12 +263,19 @@ class Shipper:
                     f"the collector at {endpoint} refused decisions for good ({reason}); "
                     "check that the endpoint is a LoopGrid server and the API key is right",
                 )
+            case TryAgain(absent=absent) if self._ending:
+                # Counted here, said once by whoever ends the process.
+                with self._changed:
+                    self._lost += number
+                    self._lost_at_end += number
+                    self._absent_at_end |= absent
+                self._health.count(Count.GIVEN_UP, number)
             case TryAgain(reason=reason):
                 self._lose(
                     Count.GIVEN_UP,
                     number,
                     f"decisions could not be delivered to {endpoint} ({reason}); "
-                    "start one with `loopgrid serve` or set LOOPGRID_ENDPOINT",
+                    "start a server with `loopgrid serve`, or set LOOPGRID_ENDPOINT",
                 )
 
     def _lose(self, what: Count, number: int, message: str) -> None:

@@ -14,12 +14,13 @@ Laws:
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import os
 import random
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from opentelemetry.context import Context
@@ -104,7 +105,7 @@ class Pipeline:
         self._tracer = provider.get_tracer("loopgrid", version())
 
     def next_number(self) -> int:
-        """The next `loopgrid.producer.seq`; one that never arrives leaves a gap that shows."""
+        """The next `loopgrid.producer.seq`; one that never arrives leaves a gap once a later one arrives."""
         health.count(Count.STARTED)
         return next(self._numbers)
 
@@ -148,6 +149,7 @@ class _Process:
         self.config: Config | None = None
         self.pipeline: Pipeline | None = None
         self.exit_registered = False
+        self.suspended = 0
 
     def adopt(self, pipeline: Pipeline) -> None:
         """Keep the pipeline, unless a signal handler made one while this one was being made."""
@@ -180,11 +182,13 @@ def settings() -> Config:
 
 
 def active() -> Pipeline | None:
-    """The pipeline of this process, or None where recording is disabled.
+    """The pipeline of this process, or None where recording is disabled or suspended.
 
     Raises:
         Misconfigured: the environment holds a value that cannot be meant.
     """
+    if _process.suspended:
+        return None
     pipeline = _process.pipeline
     if pipeline is not None:
         return pipeline
@@ -242,6 +246,21 @@ def configure(
         old.shipper.close(old.config.delivery.exit_flush_s)
 
 
+@contextlib.contextmanager
+def unrecorded() -> Iterator[None]:
+    """Decorated functions called inside, by any thread of the process, run as if they were not decorated.
+
+    For importing a program only to have its functions: what it does on import is no decision to keep.
+    """
+    with _process.lock:
+        _process.suspended += 1
+    try:
+        yield
+    finally:
+        with _process.lock:
+            _process.suspended -= 1
+
+
 def flush(timeout_s: float = 10.0) -> bool:
     """Send what was recorded and wait for the answer.
 
@@ -277,16 +296,19 @@ def _at_exit() -> None:
     pipeline = _process.pipeline
     if pipeline is None:
         return
-    timeout_s = pipeline.config.delivery.exit_flush_s
+    endpoint, timeout_s = pipeline.config.endpoint, pipeline.config.delivery.exit_flush_s
     try:
-        pipeline.shipper.drain(timeout_s)
-        undelivered = pipeline.shipper.undelivered()
-        if undelivered:
+        remains = pipeline.shipper.finish(timeout_s)
+        if remains.lost:
+            what, it = (
+                ("1 decision is", "it") if remains.lost == 1 else (f"{remains.lost} decisions are", "them")
+            )
             logger.warning(
-                "%d decisions are lost: the process ends and %s has not acknowledged them within %s s",
-                undelivered,
-                pipeline.config.endpoint,
-                timeout_s,
+                "LoopGrid: %s lost: %s",
+                what,
+                f"no server listens at {endpoint}; start one with `loopgrid serve`, or set LOOPGRID_ENDPOINT"
+                if remains.absent
+                else f"the process ends and {endpoint} has not acknowledged {it} within {timeout_s:g} s",
             )
     except RuntimeError as error:
         logger.warning("decisions may be lost at the end of the process: %s", where(error))

@@ -62,7 +62,8 @@ class Transport:
             finally:
                 answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
-            return TryAgain(type(error).__name__)
+            refused = isinstance(error.__cause__, ConnectionRefusedError)
+            return TryAgain("connection refused" if refused else type(error).__name__, absent=refused)
         return judge(answer.status, answer.headers, content)
 
     def close(self) -> None:

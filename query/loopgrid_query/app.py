@@ -14,7 +14,7 @@ from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.models import Problem
-from loopgrid_query.routes import decisions, health, replays, sql
+from loopgrid_query.routes import decisions, health, pages, replays, sql
 from loopgrid_query.routes.common import ANY_REFUSAL
 from loopgrid_query.services import Services
 
@@ -68,12 +68,17 @@ def create_app(
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
         responses=ANY_REFUSAL,
+        # FastAPI's own pages load their files from elsewhere; see routes/pages.py.
+        docs_url=None,
+        redoc_url=None,
         # A server that recorded itself would record that it recorded itself.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, sql_limits or SqlLimits())
     for part in (decisions, replays, sql, health):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
+    app.include_router(pages.router)
+    app.router.routes.append(pages.files)
     app.router.routes.extend(extra_routes)
     problems.install(app)
     return app

@@ -95,6 +95,8 @@ def _judge_without_truth(decision: Mapping[str, Any], result: Mapping[str, Any])
 
 
 def _why_nothing(replay: Mapping[str, Any]) -> str:
+    if replay["status"] == "failed" and replay["reason"]:
+        return f"The replay failed: {replay['reason']}"
     reasons = {
         "refused": "The replay was refused, nothing ran.",
         "pending": "The replay has not run yet.",

@@ -78,6 +78,13 @@ def _not_blank(text: Any) -> Any:
     return text
 
 
+def _list_or_object(value: Any) -> Any:
+    if not isinstance(value, list | dict):
+        raise PydanticCustomError("parameters", "must be a list or a JSON object")
+    return value
+
+
+Parameters = Annotated[list[Any] | dict[str, Any], BeforeValidator(_list_or_object)]
 DecisionId = Annotated[str, AfterValidator(_decision_id), Field(examples=[_EXAMPLE_ID])]
 Instant = Annotated[str, AfterValidator(_instant), Field(description=FORM, examples=["2026-03-01T09:30:00Z"])]
 Said = Annotated[str, BeforeValidator(_not_blank)]
@@ -210,7 +217,7 @@ class SqlRequest(Request):
     """One statement that reads the public views."""
 
     query: Said = Field(examples=["SELECT decision_type, count(*) AS decisions FROM decisions GROUP BY ALL"])
-    parameters: list[Any] | dict[str, Any] | None = Field(
+    parameters: Parameters | None = Field(
         None, description="values for ? and $1 (a list), or $name (an object)"
     )
 
@@ -293,7 +300,9 @@ class Replay(BaseModel):
     executor: str | None = Field(description="`function` or `external`; null where nothing can run it")
     overrides: dict[str, Any]
     status: str = Field(description="`completed`, `failed`, `pending`, `refused` or `cancelled`")
-    reason: str | None = Field(description="why nothing ran, or what must happen for it to run")
+    reason: str | None = Field(
+        description="why nothing ran, what must happen for it to run, or why it failed"
+    )
     result_decision_id: str | None = Field(description="the decision it led to; null while nothing ran")
     requested_by: str | None
     idempotency_key: str | None

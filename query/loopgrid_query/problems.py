@@ -56,6 +56,26 @@ _UNREADABLE: Final = Kind(HTTPStatus.BAD_REQUEST, "malformed", "The request cann
 _NO_JSON: Final = Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is not JSON")
 _INTERNAL: Final = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server failed")
 _BUSY_RETRY_S: Final = 1
+_PLAIN: Final[Mapping[str, str]] = {
+    "missing": "is missing",
+    "extra_forbidden": "there is no such field",
+    **dict.fromkeys(("string_type", "string_sub_type"), "must be text"),
+    "string_unicode": "must be text that can be written as UTF-8",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    "int_parsing_size": "must be a smaller number",
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    "finite_number": "must be a finite number",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a JSON object"),
+    "list_type": "must be a list",
+    "greater_than_equal": "must be {ge} or more",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be {le} or less",
+    "less_than": "must be less than {lt}",
+}
+"""pydantic's kinds of faults, in the words of one who sends JSON."""
 _IN_ADDRESS: Final = frozenset({"path", "query", "header", "cookie"})
 
 
@@ -137,9 +157,7 @@ def _field_error(item: Mapping[str, Any]) -> FieldError:
     place = [str(step) for step in item["loc"][1:] if step != "[key]"]
     if item["type"] == UNKNOWN_FIELD:
         return FieldError(".".join([*place, context["name"]]), item["msg"], context["suggestion"] or None)
-    if item["type"] == "missing":
-        return FieldError(".".join(place) or "body", "is missing")
-    message = item["msg"]
+    message = _PLAIN[item["type"]].format_map(context) if item["type"] in _PLAIN else item["msg"]
     return FieldError(".".join(place) or "body", message[:1].lower() + message[1:])
 
 

@@ -7,9 +7,11 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +116,19 @@ def decorated(shared: RunningServer, repository: Path) -> str:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_has_help_with_an_example(words):
-    ended = command(*words, "--help")
+def test_every_command_has_help_with_an_example_that_can_be_pasted(words):
+    ended = command(*words, "--help", environ={"COLUMNS": "80"})
     assert ended.returncode == 0
     assert f"Example: loopgrid {' '.join(words)}" in " ".join(ended.stdout.split())
+    first, *more = ended.stdout.partition("Example: ")[2].splitlines()
+    for line, following in zip([first, *more], more, strict=False):
+        assert line.endswith(" \\"), following
+    assert not re.search(r"--\S+ <(list|int range)", ended.stdout)
+
+
+def test_the_version_is_told():
+    ended = command("--version")
+    assert (ended.returncode, ended.stdout) == (0, f"loopgrid {version('loopgrid')}\n")
 
 
 def test_the_help_lists_every_command():
@@ -184,6 +195,20 @@ def test_a_list_takes_the_filters_of_the_api(loopgrid, shared):
     page = json.loads(loopgrid("decisions", "list", *words).stdout)
     assert [decision["decision_id"] for decision in page["items"]] == [decision_id]
     assert json.loads(loopgrid("decisions", "list", *words, "--incorrect").stdout)["items"] == []
+
+
+def test_a_list_shows_what_replays_made_when_asked(loopgrid, shared):
+    decision_id = record(shared, decision_type="replayed-elsewhere")
+    body = {"decision_id": decision_id, "executor": "external", "output": RIGHT}
+    assert urllib3.request("POST", f"{shared.api}/v1/replays", json=body).status == 201
+    words = ["decisions", "list", "--decision-type", "replayed-elsewhere", "--json"]
+    assert len(json.loads(loopgrid(*words).stdout)["items"]) == 1
+    assert len(json.loads(loopgrid(*words, "--include-replays").stdout)["items"]) == 2
+
+
+@pytest.mark.parametrize("words", [["decisions", "list"], ["sql", "SELECT 1", "--csv"]], ids=" ".join)
+def test_an_endpoint_that_is_the_otlp_port_is_recognised(shared, words):
+    assert_failed(command(*words, "--endpoint", shared.otlp_http), "is that the API port, by default 8000?")
 
 
 def test_a_list_of_nothing_says_so(loopgrid):
@@ -273,9 +298,51 @@ def test_with_app_the_function_runs_again_and_the_comparison_says_fixed(loopgrid
     assert json.loads(still_wrong.stdout)["verdict"] == "still_wrong"
 
 
+def test_an_app_that_decides_on_import_records_the_replay_only(server, tmp_path):
+    (tmp_path / "careless.py").write_text(
+        "import loopgrid\n"
+        "@loopgrid.decision\n"
+        "def reply(message: str) -> str:\n"
+        "    return message.upper()\n"
+        "reply('hello')\n"
+    )
+    environ = {"LOOPGRID_ENDPOINT": server.api}
+    run = without_settings(os.environ) | environ
+    subprocess.run([Path(COMMAND).with_name("python"), "careless.py"], cwd=tmp_path, env=run, check=True)
+    listed = command("decisions", "list", "--json", environ=environ)
+    (recorded,) = json.loads(listed.stdout)["items"]
+
+    ended = command("replay", recorded["decision_id"], "--app", "careless", environ=environ, cwd=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    answer = urllib3.request("GET", f"{server.api}/v1/decisions?include_replays=true")
+    assert [item["replay_of"] for item in answer.json()["items"]] == [recorded["decision_id"], None]
+    assert {item["function"] for item in answer.json()["items"]} == {"careless.reply"}
+
+
 def test_an_app_that_fails_on_import_is_one_sentence(loopgrid, decorated, tmp_path):
     (tmp_path / "broken_app.py").write_text("raise RuntimeError('no database here')\n")
     assert_failed(loopgrid("replay", decorated, "--app", "broken_app"), "no database here")
+
+
+def test_an_app_that_is_only_a_folder_here_is_one_sentence(loopgrid, decorated, tmp_path):
+    (tmp_path / "support_agent").mkdir()
+    ended = loopgrid("replay", decorated, "--app", "support_agent")
+    assert_failed(ended, "run it where the module is")
+
+
+def test_a_replay_that_fails_says_why(loopgrid, decorated, repository, tmp_path):
+    app = Path(shutil.copytree(repository / "examples" / "support_agent", tmp_path / "app"))
+    with (app / "support_agent.py").open("a") as file:
+        file.write("\n\ndef answer(*_):\n    raise KeyError('refund')\n")
+    ended = loopgrid("replay", decorated, "--app", "support_agent", cwd=app)
+    assert ended.returncode == 1, ended
+    replay_id, said = ended.stdout.splitlines()[0].split(" ", 1)
+    assert said == "failed: KeyError: 'refund'"
+    shown = loopgrid("compare", decorated, replay_id)
+    assert shown.returncode == 1
+    assert "The replay failed: KeyError: 'refund'" in shown.stdout
+    assert shown.stdout.count("(nothing ran to an end)") == 1
 
 
 def test_an_app_without_the_function_is_one_sentence(loopgrid, decorated, tmp_path):
@@ -341,9 +408,13 @@ def test_an_import_goes_on_after_a_bad_line_and_names_it(loopgrid, samples, tmp_
     assert ended.returncode == 1, ended.stderr
     report = json.loads(ended.stdout)
     assert [refusal["where"] for refusal in report["refusals"]] == ["export.jsonl:2", "export.jsonl:3"]
-    assert report["stored"]["traces"] == sum(line.count('"spanId"') for line in good)
+    assert report["stored"]["traces"] + report["duplicates"]["traces"] == sum(
+        line.count('"spanId"') for line in good
+    )
     spoken = loopgrid("import", "export.jsonl")
     assert "refused export.jsonl:2: " in spoken.stderr
+    assert spoken.stdout.startswith("1 file, ")
+    assert spoken.stdout.endswith(" rejected, 2 refusals.\n")
 
 
 def test_protobuf_that_is_no_request_is_refused_by_name(loopgrid, tmp_path):
@@ -413,3 +484,16 @@ def test_a_ledger_in_no_folder_is_one_sentence(tmp_path):
 def test_a_setting_of_the_wrong_type_is_one_sentence(tmp_path):
     ended = command("serve", cwd=tmp_path, environ={"LOOPGRID_PORT": "http"})
     assert_failed(ended, "LOOPGRID_PORT")
+
+
+def test_a_setting_that_duckdb_could_not_read_is_one_sentence(tmp_path):
+    ended = command("serve", *FREE_PORTS, cwd=tmp_path, environ={"LOOPGRID_DUCKDB_MEMORY": "lots"})
+    assert_failed(ended, "LOOPGRID_DUCKDB_MEMORY", '"1GB"')
+
+
+def test_a_mistyped_variable_is_warned_of_with_the_nearest_name(tmp_path):
+    environ = {"LOOPGRID_LEDGR": "x.duckdb", "LOOPGRID_API_KEY": "k", "LOOPGRID_DUCKDB_MEMORY": "lots"}
+    ended = command("serve", *FREE_PORTS, cwd=tmp_path, environ=environ)
+    warning, _refusal = ended.stderr.splitlines()
+    assert "LOOPGRID_LEDGR" in warning
+    assert "did you mean LOOPGRID_LEDGER?" in warning

@@ -65,6 +65,16 @@ def test_the_demo_shows_the_loop(demo):
         assert word in told
 
 
+def test_the_rows_of_the_demos_query_add_up_to_the_decisions_and_the_replay(demo):
+    told, _ = demo
+    (answered,) = re.findall(r"(\d+) decisions recorded and acknowledged", told)
+    table = told.partition("ORDER BY incorrect DESC")[2].partition("─\n")[2].partition("\n\n")[0]
+    rows = [line.split() for line in table.splitlines()]
+    counts = [int(cells[1]) for cells in rows if len(cells) == 5 and cells[1].isdigit()]
+
+    assert sum(counts) == int(answered) + 1
+
+
 @pytest.mark.parametrize(
     "instrumentation",
     ["OTel GenAI (openai)", "OTel openai-v2", "OpenInference", "Traceloop", "anthropic SDK"],

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 import httpx
+import pyarrow as pa
 import pytest
 import zstandard
 from google.rpc import error_details_pb2, status_pb2
@@ -25,6 +26,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "deflate": zlib.compress,
     "zstd": zstandard.compress,
+    "snappy": lambda body: bytes(pa.compress(body, codec="snappy", asbytes=True)),
 }
 METRICS = ExportMetricsServiceRequest(
     resource_metrics=[{"scope_metrics": [{"metrics": [{"name": "tokens"}]}]}]  # type: ignore[list-item]
@@ -253,7 +255,7 @@ def test_a_sender_in_the_middle_of_a_huge_body_gets_its_413_and_no_broken_connec
     assert status_pb2.Status.FromString(body).code == 8
 
 
-@pytest.mark.parametrize("coding", ["br", "gzip, gzip", "snappy"])
+@pytest.mark.parametrize("coding", ["br", "gzip, gzip", "lz4", "x-snappy-framed"])
 def test_a_coding_that_is_not_read_is_400_and_named(doors: Doors, coding):
     answer = doors.post("/v1/traces", b"whatever", content_encoding=coding)
 
@@ -272,6 +274,28 @@ def test_a_damaged_stream_is_400_and_the_next_request_is_served(doors: Doors, co
     assert answer.status_code == 400
     assert status_of(answer).code == 3
     assert doors.post("/v1/traces", wire, content_encoding=coding).status_code == 200
+
+
+def test_framed_snappy_is_refused_by_name(doors: Doors):
+    answer = doors.post("/v1/traces", b"\xff\x06\x00\x00sNaPpY", content_encoding="snappy")
+
+    assert answer.status_code == 400
+    assert "framed snappy" in status_of(answer).message
+
+
+def test_a_snappy_block_that_claims_more_than_the_limit_is_refused_before_it_is_expanded(doors: Doors):
+    claims_4_gib = b"\xff\xff\xff\xff\x0f" + b"\x00"
+
+    assert doors.post("/v1/traces", claims_4_gib, content_encoding="snappy").status_code == 413
+
+
+def test_json_has_a_smaller_limit_of_its_own(tmp_path):
+    body = b" " * 3_000 + b"{}"
+    with running(tmp_path, max_json_body_bytes=3_000) as doors:
+        assert doors.post("/v1/traces", body[2:], JSON).status_code == 200
+        assert doors.post("/v1/traces", body, JSON).status_code == 413
+        assert doors.post("/v1/traces", gzip.compress(body), JSON, content_encoding="gzip").status_code == 413
+        assert doors.post("/v1/traces", sized(4_000)).status_code == 200
 
 
 def test_an_empty_protobuf_body_is_an_empty_request_and_an_empty_json_body_is_400(doors: Doors):
@@ -295,13 +319,27 @@ def test_a_body_that_is_not_otlp_is_400_with_what_is_wrong(doors: Doors, path, b
 
 
 def test_a_json_body_that_does_not_fit_is_400_with_the_place_and_without_the_content(doors: Doors):
-    body = {"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "a customer's words"}]}]}]}
+    body = {"resourceSpans": [{"schemaUrl": ["a customer's words"]}]}
     answer = doors.post("/v1/traces", json.dumps(body).encode(), JSON)
 
     assert answer.status_code == 400
     assert answer.json()["code"] == 3
-    assert "resourceSpans[0].scopeSpans[0].spans[0].traceId" in answer.json()["message"]
+    assert "resourceSpans[0].schemaUrl: expected a string, found a list" in answer.json()["message"]
     assert "customer" not in answer.text
+
+
+def test_an_id_in_json_that_is_not_hexadecimal_costs_its_span_alone_and_its_json_is_kept(doors: Doors):
+    wrong = {"traceId": "CvdlGRbNQ92ESOshHIAxnA==", "spanId": "cd" * 8, "name": "a customer's words"}
+    spans = [{"traceId": "ab" * 16, "spanId": "cd" * 8}, wrong]
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
+    answer = doors.post("/v1/traces", body, JSON)
+
+    assert answer.json()["partialSuccess"]["rejectedSpans"] == "1"
+    assert "traceId: expected" in answer.json()["partialSuccess"]["errorMessage"]
+    assert "customer" not in answer.text
+    ((payload,),) = doors.rows("SELECT payload FROM quarantine")
+    assert json.loads(payload) == wrong
+    assert doors.count("spans") == 1
 
 
 def test_a_span_sent_as_json_and_as_protobuf_is_the_same_span(doors: Doors):
@@ -467,3 +505,9 @@ def response(reader: BinaryIO) -> tuple[int, dict[str, str], bytes]:
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     return status, headers, reader.read(int(headers["content-length"]))
+
+
+def test_json_of_unknown_fields_alone_is_an_empty_request_and_the_receipt_says_so(doors: Doors):
+    answer = doors.post("/v1/traces", b'{"hello": "world"}', JSON)
+    assert (answer.status_code, answer.json()) == (200, {})
+    assert answer.headers["loopgrid-receipt"].startswith("stored=0, ")

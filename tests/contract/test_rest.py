@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -270,6 +271,42 @@ def test_what_is_not_on_record_is_404_and_nothing_is_written(api, method, path, 
 
 def test_an_address_that_does_not_exist_suggests_one_that_does(api):
     assert "/v1/decisions" in problem(api.client.get("/v1/decision"), 404)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/decisions", {**QUICKSTART, "usage": {"input_tokens": "many"}}, "must be a whole number"),
+        ("/v1/decisions", {**QUICKSTART, "usage": {"input_tokens": -1}}, "must be 0 or more"),
+        ("/v1/decisions", {**QUICKSTART, "model": "gpt-4"}, "must be a JSON object"),
+        ("/v1/decisions", {**QUICKSTART, "tags": "gold"}, "must be a list"),
+        ("/v1/decisions", {**QUICKSTART, "session_id": 7}, "must be text"),
+        ("/v1/decisions", {**QUICKSTART, "duration_ms": "1"}, "must be a number"),
+        ("/v1/decisions", {**QUICKSTART, "metadata": {"": 1}}, "must not be empty"),
+        ("/v1/decisions", {}, "is missing"),
+        ("/v1/decisions", [], "must be a JSON object"),
+        ("/v1/sql", {"query": "SELECT 1", "parameters": 7}, "must be a list or a JSON object"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said_in_plain_words(api, path, body, said):
+    (fault,) = problem(api.client.post(path, json=body), 422)["errors"]
+
+    assert fault["message"] == said
+
+
+def test_a_browser_is_led_to_the_documentation(api):
+    answer = api.client.get("/")
+
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+
+
+def test_the_documentation_needs_nothing_from_elsewhere(api):
+    page = api.client.get("/docs").text
+    files = re.findall(r'(?:src|href)="([^"]+)"', page)
+
+    assert len(files) == 3
+    assert all(api.client.get(file).status_code == 200 for file in files)
+    assert "://" not in page
 
 
 def test_a_method_that_is_not_possible_is_405_and_names_those_that_are(api):

@@ -59,12 +59,13 @@ def correct(api: Api, decision_id: str, output: Any) -> None:
     assert api.client.post(f"/v1/decisions/{decision_id}/correction", json=body).status_code == 201
 
 
-def ran(api: Api, replay: dict[str, Any], output: str, *, failed: bool = False) -> None:
+def ran(api: Api, replay: dict[str, Any], output: str, *, failed: bool = False, **attributes: Any) -> None:
     """What a process that has the function sends when it ran the replay."""
     sent = decorated_span(
         loopgrid__replay__id=replay["replay_id"],
         loopgrid__replay__of=replay["decision_id"],
         loopgrid__decision__output=output,
+        **attributes,
     )
     if failed:
         sent.status.code = sent.status.STATUS_CODE_ERROR
@@ -107,6 +108,16 @@ def test_a_replay_whose_decision_failed_is_failed_and_not_comparable(api):
 
     assert api.client.get(f"/v1/replays/{replay['replay_id']}").json()["status"] == "failed"
     assert compared(api, replay)["verdict"] == "not_comparable"
+
+
+def test_a_failed_replay_says_why(api):
+    replay = requested(api, api.decorated()).json()
+    ran(api, replay, "null", failed=True, error__type="KeyError", loopgrid__error__message="'refund'")
+
+    found = api.client.get(f"/v1/replays/{replay['replay_id']}").json()
+
+    assert found["reason"].startswith("KeyError")
+    assert compared(api, found)["why"] == f"The replay failed: {found['reason']}"
 
 
 def test_an_output_got_elsewhere_is_recorded_as_a_decision_of_its_own(api, decision_id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from loopgrid import LoopGrid
 from tests.docs import markdown
 from tests.docs.markdown import Block
 from tests.support.server import RunningServer, without_settings
@@ -49,9 +51,34 @@ provider.shutdown()
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(markdown.REPOSITORY).as_posix())
 def test_every_block_of_the_page_runs(page: Path, server: RunningServer, tmp_path: Path):
     (tmp_path / "app.py").write_text(EXISTING_APPLICATION)
-    for block in markdown.blocks(page):
-        if _runs(block):
+    session = ""
+    for block in filter(_runs, markdown.blocks(page)):
+        if file := re.match(r"# (\w+\.py)\n", block.code):
+            (tmp_path / file[1]).write_text(block.code)
+        elif block.language == "python":
+            # The reader types on in the same session.
+            session += block.code
+            _run(dataclasses.replace(block, code=session), server, tmp_path)
+        else:
             _run(block, server, tmp_path)
+
+
+@pytest.mark.integration
+def test_the_readmes_replay_runs_the_function_and_records_nothing_else(server: RunningServer, tmp_path: Path):
+    blocks = markdown.blocks(markdown.REPOSITORY / "README.md")
+    (file,) = (block for block in blocks if block.code.startswith("# support.py\n"))
+    (tmp_path / "support.py").write_text(file.code)
+    (replay,) = (block for block in blocks if "--app support --override prompt.version=2" in block.code)
+    _run(replay, server, tmp_path)
+
+    items = LoopGrid(endpoint=server.api).list_decisions(include_replays=True)["items"]
+    assert [item["output"]["response"].partition(".")[0] for item in items] == [
+        "Look for a second charge first",
+        "You are a support agent",
+    ]
+    assert [item["function"] for item in items] == ["support.reply"] * 2
+    assert [item["service_name"] for item in items] == ["support-agent"] * 2
+    assert items[0]["replay_of"] == items[1]["decision_id"]
 
 
 def test_a_block_is_run_or_only_shows_something_or_says_why_it_is_not_run():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from loopgrid.config import Config
 from loopgrid_collector.config import CollectorConfig
 from tests.docs import markdown
-from tests.support.server import RunningServer
+from tests.support.server import RunningServer, without_settings
 
 README = markdown.REPOSITORY / "README.md"
 
@@ -63,6 +64,50 @@ def test_the_readme_names_every_command_and_only_those():
     documented = sorted(name.removeprefix("loopgrid ") for name in markdown.table_of_code(README, "command"))
 
     assert documented == sorted(" ".join(words) for words in _commands())
+
+
+def test_the_readme_names_the_commands_without_json():
+    without = [" ".join(command) for command in _commands() if "--json" not in _help_of(*command)]
+
+    assert without == ["demo"]
+    assert "all but `demo` have `--json`" in README.read_text("utf-8")
+
+
+def test_the_help_of_sql_names_every_view():
+    page = (markdown.REPOSITORY / "docs" / "spec" / "ledger.md").read_text("utf-8")
+    views = re.findall(r"^\| `(\w+)` \|", page.partition("## Views")[2].partition("##")[0], re.MULTILINE)
+    help_of_sql = _help_of("sql")
+
+    assert "decisions" in views
+    assert [view for view in views if not re.search(rf"\b{view}\b", help_of_sql)] == []
+
+
+def test_nobody_is_sent_to_the_package_index_for_loopgrid():
+    """The package of that name there is somebody else's."""
+    folders = ("collector", "docs", "examples", "instrumentation", "query")
+    paths = [path for folder in folders for path in (markdown.REPOSITORY / folder).rglob("*")]
+    files = [path for path in paths if path.suffix in {".md", ".py"}]
+    asking = re.compile(r"pip install ['\"]?loopgrid|loopgrid\[")
+
+    assert [str(path) for path in [README, *files] if asking.search(path.read_text("utf-8"))] == []
+
+
+@pytest.mark.integration
+def test_the_block_below_the_quickstart_prints_that_nothing_ran_and_why(server: RunningServer):
+    codes = [block.code for block in markdown.blocks(README)]
+    program = QUICKSTART + codes[codes.index(QUICKSTART) + 1]
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=without_settings(os.environ) | {"LOOPGRID_ENDPOINT": server.api},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    refused, compared = ran.stdout.splitlines()
+    assert refused.startswith("refused ")
+    assert "function" in refused
+    assert compared.startswith("not_comparable ")
 
 
 def test_every_command_has_help_with_an_example():

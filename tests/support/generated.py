@@ -111,7 +111,7 @@ def settings_table() -> str:
     rows = (
         (
             f"`{ENVIRONMENT_PREFIX}{field.name.upper()}`",
-            f"`{field.default}`",
+            f"`{field.default}`" if field.default != "" else "",
             " ".join(meanings.get(field.name, "as the line above").split()),
         )
         for field in dataclasses.fields(CollectorConfig)

@@ -6,6 +6,7 @@ and never looks at what the spans mean. Other paths get scripted answers only, o
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections import deque
@@ -34,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it came."""
+    """One request as it came, but for its gzip."""
 
     method: str
     path: str
@@ -154,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _take(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
         answer = self.server.receiver.take(Request(self.command, self.path, dict(self.headers), body))
         try:
             self.send_response(answer.status)

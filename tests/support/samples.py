@@ -152,7 +152,7 @@ def read_calls(
                     _content(None, record["system_ref"], received, logs.get("system")),
                 ),
                 _content(record["output"], record["output_ref"], received, logs.get("output")),
-                _content(None, record["tools_ref"], received, None),
+                _content(record["tools"], record["tools_ref"], received, None),
             )
         )
     return calls

@@ -82,14 +82,14 @@ def chat(number: int = 1, **more: Any) -> Span:
     )
 
 
-def traces(*spans: Span, service: str = "test-service") -> bytes:
+def traces(*spans: Span, service: str = "test-service", scope: str = "tests") -> bytes:
     """The spans as one ``ExportTraceServiceRequest`` body."""
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add()
     resource.resource.attributes.extend(attributes({"service.name": service}))
-    scope = resource.scope_spans.add()
-    scope.scope.name = "tests"
-    scope.spans.extend(spans)
+    found = resource.scope_spans.add()
+    found.scope.name = scope
+    found.spans.extend(spans)
     return request.SerializeToString()
 
 

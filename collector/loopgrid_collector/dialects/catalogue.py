@@ -12,11 +12,15 @@ from typing import Final, TypeVar
 from loopgrid_collector.dialects.anthropic import ANTHROPIC
 from loopgrid_collector.dialects.genai import GENAI
 from loopgrid_collector.dialects.google_adk import GOOGLE_ADK
+from loopgrid_collector.dialects.langchain import LANGSMITH
 from loopgrid_collector.dialects.langfuse import LANGFUSE
 from loopgrid_collector.dialects.loopgrid import LOOPGRID
+from loopgrid_collector.dialects.microsoft import AGENT_FRAMEWORK, SEMANTIC_KERNEL
 from loopgrid_collector.dialects.mlflow import MLFLOW
+from loopgrid_collector.dialects.openai_agents import OPENAI_AGENTS
 from loopgrid_collector.dialects.openinference import OPENINFERENCE
 from loopgrid_collector.dialects.pydantic_ai import PYDANTIC_AI
+from loopgrid_collector.dialects.strands import STRANDS
 from loopgrid_collector.dialects.table import Content, Dialect, Members, Source
 from loopgrid_collector.dialects.traceloop import TRACELOOP
 from loopgrid_collector.dialects.vercel import VERCEL
@@ -25,6 +29,7 @@ T = TypeVar("T")
 
 DIALECTS: Final[tuple[Dialect, ...]] = (
     LOOPGRID,
+    STRANDS,
     GENAI,
     OPENINFERENCE,
     TRACELOOP,
@@ -34,8 +39,12 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     LANGFUSE,
     MLFLOW,
     GOOGLE_ADK,
+    LANGSMITH,
+    SEMANTIC_KERNEL,
+    AGENT_FRAMEWORK,
+    OPENAI_AGENTS,
 )
-"""In order of precedence."""
+"""In order of precedence. Strands goes before OpenTelemetry: it writes other content under the same names."""
 
 NAMED_FIRST: Final[tuple[str, ...]] = (
     "loopgrid",
@@ -46,6 +55,11 @@ NAMED_FIRST: Final[tuple[str, ...]] = (
     "langfuse",
     "mlflow",
     "google_adk",
+    "langsmith",
+    "strands",
+    "semantic_kernel",
+    "agent_framework",
+    "openai_agents",
     "traceloop",
     "genai",
 )
@@ -87,6 +101,6 @@ def _joined(of: Callable[[Dialect], Iterable[T]]) -> tuple[T, ...]:
 INPUT: Final[tuple[Content, ...]] = _joined(lambda dialect: dialect.input)
 OUTPUT: Final[tuple[Content, ...]] = _joined(lambda dialect: dialect.output)
 SYSTEM: Final[tuple[str, ...]] = _joined(lambda dialect: dialect.system)
-TOOLS: Final[tuple[str, ...]] = _joined(lambda dialect: dialect.tools)
+TOOLS: Final[tuple[Content, ...]] = _joined(lambda dialect: dialect.tools)
 RAW_INPUT: Final[tuple[Content, ...]] = _joined(lambda dialect: dialect.raw_input)
 RAW_OUTPUT: Final[tuple[Content, ...]] = _joined(lambda dialect: dialect.raw_output)

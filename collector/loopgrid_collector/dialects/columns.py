@@ -56,6 +56,7 @@ class SpanFacts:
         events: JSON list of ``{"name", "time_ns", "attributes"}``; null where there are none.
         resource_service: ``service.name`` of the resource; null where absent.
         dropped_attributes: how many attributes the sender says it dropped.
+        dropped_events: how many events it says it dropped.
     """
 
     name: pa.StringArray
@@ -65,6 +66,7 @@ class SpanFacts:
     events: pa.StringArray
     resource_service: pa.StringArray
     dropped_attributes: npt.NDArray[np.int64]
+    dropped_events: npt.NDArray[np.int64] | None = None
 
 
 class Spans:
@@ -325,7 +327,8 @@ class Promoter:
         prefix = place.prefix
         keys = {key: name for key, name in place.keys.items() if key in self._spans.keys}
         if prefix is not None:
-            keys |= {key: key[len(prefix) :] for key in self._spans.attributes.keys_with_prefix(prefix)}
+            found = sorted(self._spans.attributes.keys_with_prefix(prefix))
+            keys |= {key: key[len(prefix) :] for key in found}
         names_of = {key: names.get(spelled, spelled) for key, spelled in keys.items()}
         wanted = {key: name for key, name in names_of.items() if keys[key] not in place.drop}
         return self._object(wanted, json_values=place.json_values) if wanted else None
@@ -342,7 +345,8 @@ class Promoter:
         entries = np.concatenate(found)
         member = np.repeat(np.arange(len(found)), [len(part) for part in found])
         rows = attributes.row[entries]
-        order = np.argsort(rows, kind="stable")
+        # In the order received, so that the text does not depend on which other spans came along.
+        order = np.argsort(entries, kind="stable")
         text = attributes.json.take(pa.array(entries[order]))
         if json_values:
             text = map_distinct(text, _json_value, TEXT)

@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from loopgrid_collector.dialects import forms, messages
+from loopgrid_collector.dialects import forms, messages, tools
 from loopgrid_collector.dialects.arrow import Mask, containing
-from loopgrid_collector.dialects.columns import RESERVED, Spans
+from loopgrid_collector.dialects.columns import RESERVED, Spans, follow
 from loopgrid_collector.dialects.messages import Message
 from loopgrid_collector.dialects.parsers import UnreadableError, read_json, write_json
 from loopgrid_collector.dialects.table import Content
@@ -30,6 +30,12 @@ MASKED: Final = "__REDACTED__"
 """What OpenInference writes in place of content that it was told to hide."""
 
 _NOTHING: Final = frozenset({"", "[]", "{}", "null", '""'})
+
+
+def _cut(text: str) -> bool:
+    """Whether text begins as JSON and does not end as it began."""
+    closing = {"[": "]", "{": "}"}.get(text.lstrip()[:1])
+    return closing is not None and not text.rstrip().endswith(closing)
 
 
 class Body:
@@ -86,17 +92,29 @@ class ContentReader:
                     self._preambles.setdefault(row, forms.instructions(value))
         return refs
 
-    def tools(self, keys: Iterable[str], wanted: Mask) -> list[str | None]:
-        """Per span, the attribute that holds the tool definitions."""
+    def tools(self, places: Sequence[Content], wanted: Mask) -> tuple[list[str | None], list[str | None]]:
+        """Per span, the tool definitions: a copy in canonical words, or the attribute that holds them so."""
+        copies: list[str | None] = [None] * self._spans.rows
         refs: list[str | None] = [None] * self._spans.rows
-        for key in keys:
-            for row, (text, is_text) in self._spans.texts(key).items():
-                if not wanted[row] or refs[row] or text.strip() in _NOTHING:
-                    continue
-                _, exact = self._decode("tools", row, text, is_text=is_text)
-                if exact:
-                    refs[row] = key
-        return refs
+        pending = wanted.copy()
+        for place in places:
+            for row in np.flatnonzero(pending & self._holds(place)).tolist():
+                if place.prefix:
+                    found = tools.flattened(self._spans.under(place.prefix)[row], place.prefix)
+                elif place.path:
+                    found = tools.definitions(follow(self._spans.document(place.key, row), place.path))
+                else:
+                    text, is_text = self._spans.texts(place.key)[row]
+                    if text.strip() in _NOTHING:
+                        continue
+                    value, exact = self._decode("tools", row, text, is_text=is_text)
+                    if exact and tools.is_canonical_tools(value):
+                        refs[row], pending[row] = place.key, False
+                        continue
+                    found = [value] if value is text else tools.definitions(value)
+                if found:
+                    copies[row], pending[row] = self._copy("tools", row, found, None), False
+        return copies, refs
 
     def messages(self, body: Body, places: Sequence[Content]) -> None:
         """Fill the body of model calls."""
@@ -178,7 +196,8 @@ class ContentReader:
             return self._read_document(body, place, row)
         output = body.field == "output"
         if place.event:
-            found = forms.events(self._spans.events(row), output=output)
+            bedrock = place.form == "bedrock_events"
+            found = forms.events(self._spans.events(row), output=output, bedrock=bedrock)
         elif place.form == "vercel_answer":
             found = forms.vercel_answer(self._spans.under(place.prefix)[row])
         elif place.form == "openinference":
@@ -260,6 +279,8 @@ class ContentReader:
         except UnreadableError:
             if must or text.lstrip().startswith(("[", "{")):
                 self._spans.lose(row, f"{field}:unparsable")
+                if _cut(text):
+                    self._spans.lose(row, f"{field}:truncated")
             return text, False
 
     def _copy(self, field: str, row: int, value: Any, text: str | None) -> str:

@@ -78,12 +78,13 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def events(found: Iterable[Mapping[str, Any]], *, output: bool) -> list[Message]:
+def events(found: Iterable[Mapping[str, Any]], *, output: bool, bedrock: bool = False) -> list[Message]:
     """Messages that span events carry.
 
     Args:
         found: the span's events.
         output: whether the answer is asked for, or else what the model saw.
+        bedrock: whether the content of a message is JSON text of Bedrock's parts.
     """
     built: list[Message] = []
     details = "gen_ai.output.messages" if output else "gen_ai.input.messages"
@@ -97,9 +98,14 @@ def events(found: Iterable[Mapping[str, Any]], *, output: bool) -> list[Message]
         elif _LEGACY_EVENTS.get(name) == legacy:
             built += messages.messages(listed(attributes.get(legacy)), "assistant" if output else "user")
         elif (name == messages.CHOICE_EVENT) if output else (name in messages.EVENT_ROLES):
-            message = messages.of_event(name, attributes)
+            message = messages.of_event(name, _bedrock(attributes) if bedrock else attributes)
             built += [] if message is None else [message]
     return built
+
+
+def _bedrock(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = listed(attributes.get("content"))
+    return {**attributes, "content": found} if found else attributes
 
 
 def instructions(value: Any) -> list[Message]:

@@ -95,7 +95,7 @@ GENAI: Final = Dialect(
         Content("gen_ai.completion", form="document"),
     ),
     system=("gen_ai.system_instructions",),
-    tools=("gen_ai.tool.definitions",),
+    tools=(Content("gen_ai.tool.definitions"),),
     raw_input=(
         Content("gen_ai.tool.call.arguments"),
         Content("gen_ai.retrieval.query.text"),

@@ -82,6 +82,7 @@ LANGFUSE: Final = Dialect(
     },
     input=(Content("langfuse.observation.input", form="document"),),
     output=(Content("langfuse.observation.output", form="document"),),
+    tools=(Content("langfuse.observation.input", path=("tools",)),),
     raw_input=(Content("langfuse.observation.input"),),
     raw_output=(Content("langfuse.observation.output"),),
     switches=(Switch("a Langfuse client without a mask function"),),

@@ -4,11 +4,14 @@
 code                         meaning
 ===========================  ==================================================================
 ``attributes_dropped:<n>``   the sender dropped that many attributes
+``events_dropped:<n>``       the sender dropped that many events, which may have held content
+``scrubbed:<key>``           the value was a credential and was not stored (ADR 0007)
 ``content_off:<setting>``    nothing was captured; the setting turns it on. Messages that arrive
                              in log records make this void
 ``input_missing``            no input was captured, though capture is on
 ``output_missing``           an input was captured, and no output, though the call did not fail
 ``<field>:unparsable``       what should be JSON is not, as after a cut; it is kept as text
+``<field>:truncated``        and it ends in the middle: the sender cut it
 ``<field>:defaults_left_out``  the source fills in values that nobody set; such values are left out
 ``masked:<field>``           the source hid the content
 ``elsewhere:<field>``        the source uploaded the content and sent a reference
@@ -31,6 +34,7 @@ from loopgrid_collector.dialects.arrow import TEXTS, Mask, containing, equal, mi
 from loopgrid_collector.dialects.columns import Spans
 from loopgrid_collector.dialects.content import Body
 from loopgrid_collector.dialects.recognise import Recognised, capture_off
+from loopgrid_collector.otlp.scrub import SCRUBBED, is_secret
 
 CONTINUED: Final = "continued"
 INCOMPLETE_STREAM: Final = "incomplete_stream"
@@ -115,8 +119,19 @@ def note_content_losses(
             spans.lose(row, capture_off(spans, row, recognised.dialect[row].as_py()))
 
 
+def note_scrubbed(spans: Spans) -> None:
+    """Flag spans of which a credential was not stored."""
+    for key in spans.keys:
+        if is_secret(key):
+            for row in np.flatnonzero(equal(spans.attributes.text(key), SCRUBBED)).tolist():
+                spans.lose(row, f"scrubbed:{key}")
+
+
 def note_dropped(spans: Spans, interesting: Mask) -> None:
-    """Flag spans whose sender says that it dropped attributes."""
+    """Flag spans whose sender says that it dropped attributes or events."""
+    events = np.asarray(spans.facts.dropped_events if spans.facts.dropped_events is not None else 0)
+    for row in np.flatnonzero(interesting & (events > 0)).tolist():
+        spans.lose(row, f"events_dropped:{events[row]}")
     dropped = np.asarray(spans.facts.dropped_attributes)
     for row in np.flatnonzero(interesting & (dropped > 0)).tolist():
         spans.lose(row, f"attributes_dropped:{dropped[row]}")

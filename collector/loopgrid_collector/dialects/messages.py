@@ -30,7 +30,11 @@ _ROLES: Final = {
     "human": "user",
     "function": "tool",
     "developer": "system",
+    "chat": "user",
 }
+
+_LANGCHAIN_TYPES: Final = frozenset({"human", "ai", "system", "tool", "function"})
+"""``type`` of a LangChain message, which has no role."""
 
 _LONE_ITEMS: Final = ("function_call", "function_call_output", "reasoning")
 """Content items that stand among the messages of OpenAI's Responses API."""
@@ -112,6 +116,7 @@ def message(value: Any, default_role: str) -> Message:
     if "role" not in value and value.get("type") in _LONE_ITEMS:
         role = "tool" if value["type"] == "function_call_output" else "assistant"
         return _build(role, [part(value)])
+    value = _unserialised(value)
     role = _role(value.get("role"), default_role)
     if isinstance(value.get("parts"), list):
         pieces = parts(value["parts"])
@@ -122,6 +127,26 @@ def message(value: Any, default_role: str) -> Message:
     pieces += _tool_calls(value.get("tool_calls"))
     pieces += _tool_calls([value.get("function_call")])
     return _build(role, pieces, value.get("name"), value.get("finish_reason"))
+
+
+def _unserialised(value: dict[str, Any]) -> dict[str, Any]:
+    """A LangChain message without its packing: a serialised constructor, or ``type`` and ``data``."""
+    if value.get("type") == "constructor" and isinstance(value.get("kwargs"), dict):
+        path = value.get("id")
+        name = str(path[-1]) if isinstance(path, list) and path else ""
+        named = name.removesuffix("Chunk").removesuffix("Message").lower()
+        inner = dict(value["kwargs"])
+        # Other constructors nest in messages as well; only messages have a role.
+        kind = inner.pop("type", named)
+        inner.pop("id", None)
+        return {"role": str(kind).removesuffix("MessageChunk").lower(), **inner}
+    kind, data = value.get("type"), value.get("data")
+    if "role" in value or kind not in _LANGCHAIN_TYPES:
+        return value
+    return {
+        "role": kind,
+        **(data if isinstance(data, dict) else {k: v for k, v in value.items() if k != "type"}),
+    }
 
 
 def _role(role: Any, default: str) -> str:
@@ -172,6 +197,8 @@ def _of_body(request: Mapping[str, Any]) -> list[Message] | None:
         if isinstance(body, str) and body:
             return [*found, _build("user", parts(body))]
         if isinstance(body, list) and body:
+            # LangChain runs several prompts at once; a model call has one.
+            body = body[0] if len(body) == 1 and isinstance(body[0], list) else body
             return [*found, *messages(body, "user")]
     return found or None
 
@@ -183,9 +210,9 @@ def of_response(response: Any) -> list[Message] | None:
         return messages(response, "assistant") if shaped else None
     if not isinstance(response, dict):
         return None
-    choices = response.get("choices")
-    if isinstance(choices, list):
-        return [_choice(choice) for choice in choices if isinstance(choice, dict)]
+    alternatives = _alternatives(response)
+    if alternatives is not None:
+        return alternatives
     items = response.get("output")
     if isinstance(items, list) and items and all(isinstance(item, dict) for item in items):
         pieces = [piece for item in items for piece in message(item, "assistant")["parts"]]
@@ -194,6 +221,26 @@ def of_response(response: Any) -> list[Message] | None:
         reason = response.get("stop_reason", response.get("finish_reason"))
         return [{**message(response, "assistant"), **present({"finish_reason": finish_reason(reason)})}]
     return None
+
+
+def _alternatives(response: Mapping[str, Any]) -> list[Message] | None:
+    """OpenAI's choices, or LangChain's generations."""
+    choices, generations = response.get("choices"), response.get("generations")
+    if isinstance(choices, list):
+        return [_choice(choice) for choice in choices if isinstance(choice, dict)]
+    if not isinstance(generations, list):
+        return None
+    inner = generations[0] if len(generations) == 1 and isinstance(generations[0], list) else generations
+    return [_generation(item) for item in inner if isinstance(item, dict)]
+
+
+def _generation(generation: Mapping[str, Any]) -> Message:
+    """One of LangChain's generations."""
+    body = generation.get("message")
+    said = message(body if isinstance(body, dict) else generation.get("text"), "assistant")
+    info = generation.get("generation_info")
+    reason = info.get("finish_reason", info.get("stop_reason")) if isinstance(info, dict) else None
+    return {**said, **present({"finish_reason": finish_reason(reason)})}
 
 
 def _choice(choice: Mapping[str, Any]) -> Message:

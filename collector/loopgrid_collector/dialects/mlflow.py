@@ -66,7 +66,7 @@ MLFLOW: Final = Dialect(
     },
     input=(Content("mlflow.spanInputs", form="document"),),
     output=(Content("mlflow.spanOutputs", form="document"),),
-    tools=("mlflow.chat.tools",),
+    tools=(Content("mlflow.chat.tools"), Content("mlflow.spanInputs", path=("tools",))),
     raw_input=(Content("mlflow.spanInputs"),),
     raw_output=(Content("mlflow.spanOutputs"),),
 )

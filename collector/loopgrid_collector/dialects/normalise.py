@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from loopgrid.schema import Kind
 from loopgrid_collector.dialects import catalogue, parsers
@@ -28,6 +29,7 @@ from loopgrid_collector.dialects.losses import (
     lossiness,
     note_content_losses,
     note_dropped,
+    note_scrubbed,
     note_stream_losses,
     streamed,
 )
@@ -36,7 +38,7 @@ from loopgrid_collector.otlp.attributes import Attributes
 
 __all__ = ["MAPPING_VERSION", "LogFacts", "SpanFacts", "normalise_logs", "normalise_spans"]
 
-MAPPING_VERSION: Final = 1
+MAPPING_VERSION: Final = 2
 """Version of the mapping from attributes to the decision record."""
 
 _TEXTS: Final = {
@@ -166,6 +168,7 @@ def normalise_spans(attributes: Attributes, facts: SpanFacts) -> dict[str, pa.Ar
     note_stream_losses(spans, calls, streamed(spans, columns.pop("streamed")), answer, columns)
     note_content_losses(spans, recognised, calls, body, answer)
     note_dropped(spans, decisive)
+    note_scrubbed(spans)
 
     columns["mapping_version"] = pa.array(np.full(spans.rows, MAPPING_VERSION, dtype=np.int32))
     columns["kind"] = recognised.kind
@@ -193,8 +196,8 @@ def _content(
 ) -> tuple[Body, Body]:
     reader = ContentReader(spans, recognised.speaks, calls)
     columns["system_ref"] = pa.array(reader.instructions(catalogue.SYSTEM), TEXT)
-    columns["tools"] = pa.nulls(spans.rows, TEXT)
-    columns["tools_ref"] = pa.array(reader.tools(catalogue.TOOLS, decisive), TEXT)
+    copies, refs = reader.tools(catalogue.TOOLS, decisive)
+    columns["tools"], columns["tools_ref"] = pa.array(copies, TEXT), pa.array(refs, TEXT)
     body, answer = Body("input", spans.rows), Body("output", spans.rows)
     for filled, places, raw in (
         (body, catalogue.INPUT, catalogue.RAW_INPUT),
@@ -228,10 +231,14 @@ def _replayability(
     saw = body.found
     named, modelled = ~missing(columns["function"]), ~missing(columns["model_name"])
     whole = saw & (np.asarray(spans.facts.dropped_attributes) == 0)
+    callable_again = saw.copy()
     for row, codes in spans.losses.items():
         if CONTINUED in codes or "input:unparsable" in codes:
-            whole[row] = False
+            whole[row] = callable_again[row] = False
+    said = columns["lossiness"]
+    torn = pc.starts_with(pc.list_flatten(said), "input").fill_null(False)  # noqa: FBT003 - pyarrow takes it by position only
+    callable_again[pc.list_parent_indices(said).filter(torn)] = False
     grade = np.zeros(spans.rows, dtype=np.int8)
     grade[recognised.are(Kind.INFERENCE) & whole & modelled] = 1
-    grade[recognised.are(Kind.DECISION) & saw & named] = 2
+    grade[recognised.are(Kind.DECISION) & callable_again & named] = 2
     return pa.array(("none", "approximate", "rebuildable"), TEXT).take(pa.array(grade))

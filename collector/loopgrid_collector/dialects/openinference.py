@@ -103,6 +103,10 @@ OPENINFERENCE: Final = Dialect(
             plain_where=("output.mime_type", "text/plain"),
         ),
     ),
+    tools=(
+        Content(prefix="llm.tools."),
+        Content("input.value", path=("tools",), only="openinference"),
+    ),
     raw_input=(Content("input.value", plain_where=("input.mime_type", "text/plain")),),
     raw_output=(Content("output.value", plain_where=("output.mime_type", "text/plain")),),
     switches=(Switch("OPENINFERENCE_HIDE_INPUTS=false and OPENINFERENCE_HIDE_OUTPUTS=false"),),

@@ -116,10 +116,11 @@ class Content:
         prefix: keys that hold it in pieces, ``<prefix><number>.<member>``.
         event: whether span events hold it.
         form: how it is read (``content``): ``messages``, ``document``, ``events``, ``flattened``,
-            ``openinference`` or ``vercel_answer``.
+            ``bedrock_events``, ``openinference`` or ``vercel_answer``.
         only: dialect that the span must speak.
         plain: whether it is plain text, never JSON.
         plain_where: attribute and value that say the content is plain text, never JSON.
+        path: members to follow inside the JSON document that the attribute holds.
     """
 
     key: str = ""
@@ -129,6 +130,7 @@ class Content:
     only: str | None = None
     plain: bool = False
     plain_where: tuple[str, str] | None = None
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class Dialect:
         input: content of what a model call saw.
         output: content of what a model call answered.
         system: system instructions that stand apart from the input.
-        tools: tool definitions, each a whole JSON value.
+        tools: definitions of the tools that a model call was offered.
         raw_input: what any other kind of span was given.
         raw_output: what any other kind of span gave back.
         switches: how content capture is turned on, first match first.
@@ -174,7 +176,7 @@ class Dialect:
     input: tuple[Content, ...] = ()
     output: tuple[Content, ...] = ()
     system: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
+    tools: tuple[Content, ...] = ()
     raw_input: tuple[Content, ...] = ()
     raw_output: tuple[Content, ...] = ()
     switches: tuple[Switch, ...] = ()

@@ -61,6 +61,7 @@ TRACELOOP: Final = Dialect(
     },
     input=(Content("traceloop.entity.input", form="document"),),
     output=(Content("traceloop.entity.output", form="document"),),
+    tools=(Content(prefix="llm.request.functions."),),
     raw_input=(Content("traceloop.entity.input"),),
     raw_output=(Content("traceloop.entity.output"),),
     switches=(Switch("TRACELOOP_TRACE_CONTENT=true"),),

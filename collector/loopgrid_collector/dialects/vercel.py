@@ -62,7 +62,7 @@ VERCEL: Final = Dialect(
     },
     input=(Content("ai.prompt.messages", form="document"), Content("ai.prompt", form="document")),
     output=(Content(prefix="ai.response.", form="vercel_answer"),),
-    tools=("ai.prompt.tools",),
+    tools=(Content("ai.prompt.tools"),),
     raw_input=(Content("ai.toolCall.args"), Content("ai.prompt")),
     raw_output=(
         Content("ai.toolCall.result"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Final
 
 import duckdb
@@ -66,6 +67,7 @@ class Commit:
         self._new_keys: list[Fingerprints] = []
         self._leaves: list[bytes] = []
         self._tables: list[tuple[str, pa.Table]] = []
+        self._derived: list[pa.Table] = []
 
     def run(self, appends: Sequence[Append]) -> tuple[list[Receipt], Head]:
         """Store what is new in ``appends``, durably.
@@ -76,13 +78,15 @@ class Commit:
         Raises:
             duckdb.Error: nothing was stored.
         """
-        tallies = [_Tally() for _ in appends]
+        tallies = [[_Tally() for _ in range(append.requests)] for append in appends]
+        everyone = [tally for each in tallies for tally in each]
         self._connection.execute("BEGIN")
         try:
-            conflicts = self._spans(appends, tallies)
-            self._logs(appends, tallies)
-            self._entries(appends, tallies)
-            self._refusals(appends, tallies, conflicts)
+            conflicts = self._spans(appends, everyone)
+            self._logs(appends, everyone)
+            self._entries(appends, everyone)
+            self._refusals(appends, everyone, conflicts)
+            self._derived += [append.renormalised for append in appends if append.renormalised is not None]
             head = self._seal()
             self._connection.execute("COMMIT")
         except BaseException:
@@ -91,7 +95,7 @@ class Commit:
         for keys in self._new_keys:
             self._known.add(keys)
         changed = head.commit_id if head.commit_id != self._head.commit_id else None
-        return [tally.receipt(changed) for tally in tallies], head
+        return [_receipt([tally.receipt(changed) for tally in each]) for each in tallies], head
 
     def _roll_back(self) -> None:
         try:
@@ -101,7 +105,7 @@ class Commit:
             return
 
     def _spans(self, appends: Sequence[Append], tallies: Sequence[_Tally]) -> list[tuple[int, Refused]]:
-        table, owners = _joined([append.spans for append in appends])
+        table, owners = _joined(appends, "spans", "span_request")
         if table is None:
             return []
         keys = list(zip(plain(table.column("trace_id")), plain(table.column("span_id")), strict=True))
@@ -127,7 +131,7 @@ class Commit:
         return conflicts
 
     def _logs(self, appends: Sequence[Append], tallies: Sequence[_Tally]) -> None:
-        table, owners = _joined([append.logs for append in appends])
+        table, owners = _joined(appends, "logs", "log_request")
         if table is None:
             return
         columns = ("trace_id", "span_id", "time_ns", "observed_ns")
@@ -141,7 +145,7 @@ class Commit:
         self._take("append_logs", table, owners, duplicates, tallies)
 
     def _entries(self, appends: Sequence[Append], tallies: Sequence[_Tally]) -> None:
-        table, owners = _joined([append.entries for append in appends])
+        table, owners = _joined(appends, "entries", None)
         if table is not None:
             self._take("append_entries", table, owners, set(), tallies)
 
@@ -149,7 +153,11 @@ class Commit:
         self, appends: Sequence[Append], tallies: Sequence[_Tally], conflicts: Sequence[tuple[int, Refused]]
     ) -> None:
         """Quarantine and conflicts. The same bytes refused again are the same fact, and kept once."""
-        items = [(owner, item) for owner, append in enumerate(appends) for item in append.refused]
+        items = [
+            (first + owner, item)
+            for first, append in _numbered(appends)
+            for owner, item in zip(append.refused_request or repeat(0), append.refused, strict=False)
+        ]
         items += conflicts
         if not items:
             return
@@ -235,6 +243,12 @@ class Commit:
             with self._registered(placed):
                 self._connection.execute(QUERIES[statement])
             position += count
+        for table in self._derived:
+            told = table.append_column(
+                "recorded_at", pa.repeat(pa.scalar(recorded_at, pa.timestamp("us")), len(table))
+            ).append_column("commit_id", pa.repeat(pa.scalar(commit_id, pa.int64()), len(table)))
+            with self._registered(told):
+                self._connection.execute(QUERIES["append_renormalised"])
         root = merkle.root(self._leaves)
         previous = bytes.fromhex(self._head.chain)
         chain = digests.chain(previous, commit_id, first, len(self._leaves), root, _microseconds(recorded_at))
@@ -258,14 +272,42 @@ def _microseconds(moment: Any) -> int:
     return value
 
 
-def _joined(tables: Sequence[pa.Table | None]) -> tuple[pa.Table | None, list[int]]:
-    """All tables as one, and for each row the append that it belongs to."""
-    present = [(owner, table) for owner, table in enumerate(tables) if table is not None and len(table)]
-    if not present:
+def _numbered(appends: Sequence[Append]) -> Iterator[tuple[int, Append]]:
+    """Each append, with the number of its first request among all requests of the commit."""
+    first = 0
+    for append in appends:
+        yield first, append
+        first += append.requests
+
+
+def _joined(appends: Sequence[Append], name: str, request: str | None) -> tuple[pa.Table | None, list[int]]:
+    """The tables of that name as one, and for each row the request that it belongs to."""
+    tables: list[pa.Table] = []
+    owners: list[int] = []
+    for first, append in _numbered(appends):
+        table = getattr(append, name)
+        if table is None or not len(table):
+            continue
+        tables.append(table)
+        within = getattr(append, request) if request is not None else None
+        owners += [first] * len(table) if within is None else [first + each for each in within]
+    if not tables:
         return None, []
-    owners = [owner for owner, table in present for _ in range(len(table))]
     # Rows that no dialect could be applied to lack the derived columns.
-    return pa.concat_tables([table for _, table in present], promote_options="default"), owners
+    return pa.concat_tables(tables, promote_options="default"), owners
+
+
+def _receipt(parts: Sequence[Receipt]) -> Receipt:
+    if len(parts) == 1:
+        return parts[0]
+    return Receipt(
+        stored=sum(part.stored for part in parts),
+        duplicates=sum(part.duplicates for part in parts),
+        conflicts=sum(part.conflicts for part in parts),
+        rejected=sum(part.rejected for part in parts),
+        commit_id=max((part.commit_id for part in parts if part.commit_id is not None), default=None),
+        parts=tuple(parts),
+    )
 
 
 def _add_repeats(candidates: list[tuple[int, bytes, bytes]], keys: Sequence[Any], table: pa.Table) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 SALT_BYTES: Final = 16
 DIGEST_BYTES: Final = 32
 
-_CONTENT_DOMAIN: Final = b"loopgrid-content-v1\n"
+CONTENT_DOMAIN: Final = b"loopgrid-content-v1\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def digests(form: Form, columns: Mapping[str, Sequence[Any]], salts: Sequence[by
 
 
 def _digest(form: Form, facts: Iterable[Any], content: Iterable[Any], salt: bytes) -> bytes:
-    inner = hashlib.sha256(b"".join((_CONTENT_DOMAIN, salt, *map(frame, content)))).digest()
+    inner = hashlib.sha256(b"".join((CONTENT_DOMAIN, salt, *map(frame, content)))).digest()
     return hashlib.sha256(b"".join((form.domain, *map(frame, facts), inner))).digest()
 
 

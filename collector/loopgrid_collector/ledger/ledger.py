@@ -5,24 +5,35 @@ Laws:
 * A future handed out by :meth:`Ledger.append` resolves only after the commit that holds its rows is
   durable, visible to readers, and attested by the head file.
 * Rows are inserted, never changed. This module and ``opening`` are the only ones that write.
-* All appends waiting when the writer comes round share one commit. If that commit fails, each is tried
-  alone, so that nobody's bad luck is shared.
+* All appends waiting when the writer comes round share one commit. If that commit fails and left
+  nothing behind, each is tried alone, so that nobody's bad luck is shared.
 * An append is stored whole or not at all.
+* Trouble with the storage is never final: what was refused may be sent again, and the next append (or
+  the next idle moment) finds out whether the storage works again. No restart is needed.
 
 Where a crash happens: before COMMIT returns, nothing was acknowledged and nothing is there. Between
 COMMIT and the head file, the rows are there, unacknowledged; a sender that tries again finds
 duplicates. A head older than its ledger is therefore normal at a start, a newer one never is.
+
+Hole: a mark, correction or replay request that was refused between COMMIT and the head file is there
+too, and it has no key by which a second attempt could be recognised: sent again, it stands twice.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import queue
 import threading
+import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
 import duckdb
 
@@ -30,17 +41,31 @@ from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Fatal, ShuttingDown, StorageTrouble
 from loopgrid_collector.ledger import head as heads
 from loopgrid_collector.ledger.commit import Commit
+from loopgrid_collector.ledger.measures import Measures, Standing
 from loopgrid_collector.ledger.opening import CATALOG, Opened, open_ledger
 from loopgrid_collector.ledger.records import Append, Receipt
 from loopgrid_collector.ledger.statements import QUERIES
+from loopgrid_collector.logs import OncePerSecond
 
 _log = logging.getLogger(__name__)
+
+_TELLING: Final = (OSError, duckdb.OperationalError, duckdb.FatalException, duckdb.TransactionException)
+"""Errors whose text speaks of files and limits, never of what is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     append: Append
     future: Future[Receipt]
+    handed_in_s: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A commit that cannot be acknowledged, and whether it is certain to have left nothing behind."""
+
+    trouble: StorageTrouble
+    nothing_stored: bool
 
 
 class Ledger:
@@ -55,6 +80,13 @@ class Ledger:
         self._door = threading.Lock()
         self._closed = False
         self._usable = True
+        # A dead handle is set aside under this lock, so that no reader takes a cursor from it.
+        self._handle = threading.Lock()
+        self._lost = False
+        self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+        self._put_off_wal_bytes = 0
+        self._say = OncePerSecond(_log)
+        self.measures = Measures()
         self._writer = threading.Thread(target=self._write_until_closed, name="ledger-writer", daemon=True)
         self._writer.start()
 
@@ -74,16 +106,45 @@ class Ledger:
         """Whether the last attempt to store something found the storage working."""
         return self._usable
 
+    def standing(self) -> Standing:
+        """Sizes and the newest commit, as they are now."""
+        opened = self._opened
+        file = opened.path
+        return Standing(
+            usable=self._usable,
+            commit_id=opened.head.commit_id,
+            records=opened.head.records,
+            file_bytes=_size(file),
+            wal_bytes=self._wal_bytes(),
+            free_bytes=_free_bytes(file.parent) or 0,
+            waiting=self._queue.qsize(),
+        )
+
     def append(self, append: Append) -> Future[Receipt]:
         """Hand in rows. The future resolves once they are durable.
 
         Raises (from the future):
-            StorageTrouble: they could not be committed; nothing of this append is stored.
+            StorageTrouble: they could not be committed, or there is too little space to try; the same
+                append may succeed later.
 
         Raises:
             ShuttingDown: the ledger is closing.
         """
         future: Future[Receipt] = Future()
+        # From here on nobody can cancel it: a sender that goes away must not disturb the writer.
+        future.set_running_or_notify_cancel()
+        free = _free_bytes(self._opened.path.parent)
+        if free is not None and free < self._config.min_free_bytes:
+            self.measures.count("refused_low_space")
+            self._usable = False
+            self._say(logging.ERROR, "Refusing what arrives: %d bytes are free, below min_free_bytes.", free)
+            future.set_exception(
+                StorageTrouble(
+                    f"The ledger's disk has only {free} bytes left; nothing of this request is stored. Free "
+                    "some space, or lower LOOPGRID_MIN_FREE_BYTES, and send it again."
+                )
+            )
+            return future
         with self._door:
             if self._closed:
                 raise ShuttingDown("The server is stopping; send again when it is back.")
@@ -91,8 +152,16 @@ class Ledger:
         return future
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A reader on the live ledger, on the public views. Close it, or use it as a context manager."""
-        cursor = self._opened.connection.cursor()
+        """A reader on the live ledger, on the public views. Close it, or use it as a context manager.
+
+        Raises:
+            StorageTrouble: the storage failed and does not work again yet.
+        """
+        with self._handle:
+            if self._lost:
+                raise StorageTrouble("The ledger's storage does not work at the moment; ask again later.")
+            cursor = self._opened.connection.cursor()
+            self._cursors.add(cursor)
         cursor.execute(f"USE {CATALOG}")
         return cursor
 
@@ -104,22 +173,29 @@ class Ledger:
             self._closed = True
             self._queue.put(None)
         self._writer.join()
-        try:
-            self._opened.connection.execute(QUERIES["checkpoint"])
-        except duckdb.Error as error:
-            # Everything acknowledged is in the log and is replayed at the next start.
-            _log.warning("The last checkpoint failed: %s", error)
+        if not self._lost:
+            try:
+                self._attest()
+                self._opened.connection.execute(QUERIES["checkpoint"])
+            except (duckdb.Error, OSError) as error:
+                # Everything acknowledged is in the log and is replayed at the next start.
+                _log.warning("The last checkpoint failed: %s", told(error))
         self._opened.connection.close()
 
     def _write_until_closed(self) -> None:
         open_for_more = True
         while open_for_more:
-            first = self._queue.get()
+            try:
+                first = self._queue.get(timeout=self._config.checkpoint_idle_s)
+            except queue.Empty:
+                if self._ready():
+                    self._checkpoint_if_larger_than(0)
+                continue
             if first is None:
                 return
             group, open_for_more = self._gather(first)
             self._commit_group(group)
-            self._checkpoint_if_due()
+            self._checkpoint_if_larger_than(self._config.checkpoint_wal_bytes)
 
     def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
         """Everything that waits, up to the size of one commit; False once the end was seen."""
@@ -136,61 +212,152 @@ class Ledger:
         return group, True
 
     def _commit_group(self, group: Sequence[_Waiting]) -> None:
-        receipts = self._attempt([waiting.append for waiting in group])
-        if isinstance(receipts, StorageTrouble) and len(group) > 1:
+        begun_s = time.perf_counter()
+        outcome = self._attempt([waiting.append for waiting in group])
+        if isinstance(outcome, _Failure) and outcome.nothing_stored and len(group) > 1:
             for waiting in group:
                 self._commit_group([waiting])
             return
+        done_s = time.perf_counter()
+        self.measures.commit.add(done_s - begun_s)
         for position, waiting in enumerate(group):
-            if isinstance(receipts, StorageTrouble):
-                waiting.future.set_exception(receipts)
+            self.measures.acknowledgement.add(done_s - waiting.handed_in_s)
+            if isinstance(outcome, _Failure):
+                waiting.future.set_exception(outcome.trouble)
             else:
-                waiting.future.set_result(receipts[position])
+                waiting.future.set_result(outcome[position])
 
-    def _attempt(self, appends: Sequence[Append]) -> list[Receipt] | StorageTrouble:
-        connection = self._opened.connection
+    def _attempt(self, appends: Sequence[Append]) -> list[Receipt] | _Failure:
+        if not self._ready():
+            return self._failure(None, nothing_stored=False)
+        before = self._opened.head
         try:
-            receipts, head = Commit(connection, self._opened.head, self._opened.known).run(appends)
-            self._opened = dataclasses.replace(self._opened, head=head)
-            if head != self._attested:
-                heads.write(heads.path_of(self._opened.path), head)
-                self._attested = head
-        except duckdb.FatalException as error:
-            self._reopen(error)
-            return self._trouble(error)
+            receipts, head = Commit(self._opened.connection, before, self._opened.known).run(appends)
         except Exception as error:  # noqa: BLE001 — the one writer must outlive any failed commit; it is reported, counted and retried
-            return self._trouble(error)
+            self._settle(error)
+            return self._failure(error, nothing_stored=not self._lost and self._opened.head == before)
+        self._opened = dataclasses.replace(self._opened, head=head)
+        try:
+            self._attest()
+        except OSError as error:
+            # Stored and not attested: sent again, all of it is a duplicate, and is attested then.
+            return self._failure(error, nothing_stored=False)
         self._usable = True
         return receipts
 
-    def _trouble(self, error: Exception) -> StorageTrouble:
-        self._usable = False
-        _log.error("A commit failed and nothing of it is stored: %s: %s", type(error).__name__, error)
-        return StorageTrouble(
-            "The ledger could not commit; nothing of this request is stored. Send it again. "
-            "If this persists, look at the server's log and at the free disk space."
-        )
-
-    def _reopen(self, cause: Exception) -> None:
-        """After a fatal error DuckDB's handle is dead, though the file is sound: take a new one."""
-        _log.error("The database handle is lost (%s); opening the ledger again.", cause)
-        self._opened.connection.close()
-        try:
-            self._opened = open_ledger(self._config)
+    def _attest(self) -> None:
+        if self._opened.head != self._attested:
+            heads.write(heads.path_of(self._opened.path), self._opened.head)
             self._attested = self._opened.head
-        except Fatal as error:
-            _log.error("The ledger cannot be opened again: %s", error)
 
-    def _checkpoint_if_due(self) -> None:
-        log = self._opened.path.with_name(self._opened.path.name + ".wal")
+    def _settle(self, error: Exception) -> None:
+        """After a commit that failed: find out whether it took effect all the same.
+
+        What stands in the file counts, never what the error seems to say. Where the two cannot be
+        brought together on this handle, the ledger is opened again.
+        """
+        if not isinstance(error, duckdb.FatalException):
+            try:
+                with suppress(duckdb.TransactionException):
+                    # A transaction that was begun and not ended; usually there is none.
+                    self._opened.connection.rollback()
+                row = self._opened.connection.execute(QUERIES["last_commit"]).fetchone()
+            except duckdb.Error as second:
+                error = second
+            else:
+                if (row[0] if row else 0) == self._opened.head.commit_id:
+                    return
+        self._set_aside(error)
+        self._ready()
+
+    def _failure(self, error: Exception | None, *, nothing_stored: bool) -> _Failure:
+        self._usable = False
+        self.measures.count("failed")
+        if error is not None:
+            self._say(logging.ERROR, "A commit failed: %s", told(error))
+        trouble = StorageTrouble(
+            "The ledger could not commit; nothing of this request is acknowledged. Send it again: a span is "
+            "never stored twice. If this persists, look at the server's log and at the free disk space."
+        )
+        trouble.__cause__ = error
+        return _Failure(trouble, nothing_stored)
+
+    def _set_aside(self, cause: Exception) -> None:
+        """Give up a dead handle, with every cursor on it.
+
+        All of them: a file descriptor that a forgotten cursor keeps and closes later would take the
+        process's lock on the file with it, as POSIX locks go.
+        """
+        self._say(logging.ERROR, "The database handle is lost (%s); opening the ledger again.", told(cause))
+        with self._handle:
+            self._lost = True
+            self._usable = False
+            for cursor in list(self._cursors):
+                cursor.close()
+            self._cursors.clear()
+            self._opened.connection.close()
+
+    def _ready(self) -> bool:
+        """Whether there is a live handle. A lost one is replaced here, as soon as that can be done."""
+        if not self._lost:
+            return True
         try:
-            if log.stat().st_size < self._config.checkpoint_wal_bytes:
-                return
-            self._opened.connection.execute(QUERIES["checkpoint"])
-        except FileNotFoundError:
+            opened = open_ledger(self._config)
+        except (Fatal, duckdb.Error, OSError) as error:
+            self._say(logging.ERROR, "The ledger cannot be opened again yet: %s", error)
+            return False
+        with self._handle:
+            self._opened, self._attested, self._lost = opened, opened.head, False
+        self.measures.count("reopened")
+        _log.info("The ledger is open again, at commit %d.", opened.head.commit_id)
+        return True
+
+    def _checkpoint_if_larger_than(self, least_wal_bytes: int) -> None:
+        """Fold the log into the file once it has some size.
+
+        One that was put off is tried again when the log has grown by a quarter of its usual size, or
+        when the ledger is idle, so that a long reader does not cost every commit an attempt.
+        """
+        size = self._wal_bytes()
+        again_at = self._put_off_wal_bytes + self._config.checkpoint_wal_bytes // 4
+        waits = bool(self._put_off_wal_bytes) and least_wal_bytes > 0 and size < again_at
+        if self._lost or size <= least_wal_bytes or waits:
             return
+        begun_s = time.perf_counter()
+        try:
+            self._opened.connection.execute(QUERIES["checkpoint"])
         except duckdb.FatalException as error:
-            self._reopen(error)
+            self._set_aside(error)
+            self._ready()
         except duckdb.Error as error:
-            # For instance a reader in a long query: the log simply grows until the next round.
-            _log.info("A checkpoint was put off: %s", error)
+            self._put_off_wal_bytes = size
+            self.measures.count("checkpoints_put_off")
+            self._say(logging.INFO, "A checkpoint was put off: %s", told(error))
+        else:
+            self._put_off_wal_bytes = 0
+            self.measures.checkpoint.add(time.perf_counter() - begun_s)
+
+    def _wal_bytes(self) -> int:
+        return _size(self._opened.path.with_name(self._opened.path.name + ".wal"))
+
+
+def told(error: BaseException) -> str:
+    """An error for a log: its type, and its first line where that cannot quote what is stored."""
+    name = type(error).__name__
+    return f"{name}: {str(error).splitlines()[0]}" if isinstance(error, _TELLING) and str(error) else name
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """What an ordinary process may still write there; None where the system does not say."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize

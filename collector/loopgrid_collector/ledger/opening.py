@@ -7,6 +7,7 @@ is touched by a refusal.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import uuid
 from dataclasses import dataclass
@@ -25,16 +26,19 @@ from loopgrid_collector.errors import (
     LedgerNewer,
     LedgerNotWritable,
     LedgerShorter,
+    Misconfigured,
 )
 from loopgrid_collector.ledger import head as heads
 from loopgrid_collector.ledger.digest import DIGEST_BYTES
 from loopgrid_collector.ledger.head import Head
 from loopgrid_collector.ledger.known import RUN_KEYS, KnownKeys, fingerprints
-from loopgrid_collector.ledger.statements import QUERIES, SCHEMA, VIEWS
+from loopgrid_collector.ledger.statements import OVERLAY, QUERIES, SCHEMA, VIEWS
 
 SCHEMA_VERSION: Final = 1
 CATALOG: Final = "ledger"
+TRACE_ID_BYTES: Final = 16
 _FIRST_CHAIN: Final = bytes(DIGEST_BYTES)
+_log = logging.getLogger(__name__)
 # Checkpoints are ours to schedule: DuckDB's own, at 16 MiB, costs throughput and comes at any moment.
 _NO_AUTOMATIC_CHECKPOINT: Final = "1TB"
 
@@ -78,15 +82,27 @@ def open_ledger(config: CollectorConfig) -> Opened:
         identity = _recognise(connection, path)
         head = _last_commit(connection, identity)
         _compare_with_head_file(connection, path, head)
-        _lock_down(connection)
         known = _known_keys(connection)
+        _lock_down(connection)
+    except duckdb.OutOfMemoryException as error:
+        connection.close()
+        raise Misconfigured(
+            f"LOOPGRID_DUCKDB_MEMORY is {config.duckdb_memory!r}, which is too little to open {path}; "
+            'write more, as in "1GB".'
+        ) from error
+    except duckdb.Error as error:
+        connection.close()
+        raise LedgerNotWritable(
+            f"{path} could not be opened for writing ({str(error).splitlines()[0]}). Look at the free disk "
+            "space; what was acknowledged is still in the file and its .wal, so keep the two together."
+        ) from error
     except BaseException:
         connection.close()
         raise
     return Opened(connection, path, head, known)
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, path: Path, config: CollectorConfig) -> None:
+def _check_place(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise LedgerNotWritable(f"The folder {folder} does not exist; create it, or choose another --ledger.")
@@ -96,11 +112,25 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, config: Collector
         raise LedgerNotWritable(
             f"{path} cannot be written; change its permissions, or choose another --ledger."
         )
+    if path.is_file() and not path.stat().st_size:
+        # Not made a ledger: it may be what is left of one.
+        raise LedgerForeign(
+            f"{path} is an empty file, not a ledger; remove it for a new ledger, or restore it from a backup."
+        )
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path, config: CollectorConfig) -> None:
+    try:
+        _check_place(path)
+    except OSError as error:
+        raise LedgerNotWritable(
+            f"{path} cannot be written ({error.strerror}); choose another --ledger."
+        ) from error
     # Extensions would be downloaded; none is needed, and none may be fetched at run time.
     connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false;")
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET threads = {config.duckdb_threads:d}")
-    connection.execute(f"SET memory_limit = '{_quoted(config.duckdb_memory)}'")
+    _set(connection, "threads", f"{config.duckdb_threads:d}", "LOOPGRID_DUCKDB_THREADS")
+    _set(connection, "memory_limit", f"'{_quoted(config.duckdb_memory)}'", "LOOPGRID_DUCKDB_MEMORY")
     connection.execute("SET preserve_insertion_order = true")
     connection.execute(f"SET checkpoint_threshold = '{_NO_AUTOMATIC_CHECKPOINT}'")
     try:
@@ -109,7 +139,23 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, config: Collector
         )
     except (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException) as error:
         raise _refusal(path, str(error)) from error
+    except (duckdb.InvalidInputException, duckdb.NotSupportedError) as error:
+        raise _unusable("LOOPGRID_ROW_GROUP_ROWS", str(config.row_group_rows), error) from error
     connection.execute(f"USE {CATALOG}")
+
+
+def _set(connection: duckdb.DuckDBPyConnection, option: str, value: str, variable: str) -> None:
+    try:
+        connection.execute(f"SET {option} = {value}")
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        raise _unusable(variable, value, error) from error
+
+
+def _unusable(variable: str, value: str, error: duckdb.Error) -> Misconfigured:
+    said = str(error).splitlines()[0].rstrip(".!")
+    return Misconfigured(f"{variable} is {value}, which DuckDB refuses ({said}); write another value.")
 
 
 def _quoted(text: str) -> str:
@@ -124,10 +170,18 @@ def _refusal(path: Path, reason: str) -> Fatal:
         )
     if "version number" in reason or "newer version" in reason:
         return LedgerNewer(f"{path} was written by a newer version; upgrade LoopGrid to open it.")
+    if "No space left" in reason:
+        return LedgerNotWritable(
+            f"{path} cannot be opened, because its disk is full; free some space, and keep the file and its "
+            ".wal together."
+        )
     if "Permission denied" in reason or "Read-only" in reason:
         return LedgerNotWritable(
             f"{path} cannot be written; change its permissions, or choose another --ledger."
         )
+    if "Cannot open file" in reason or "Could not write file" in reason:
+        said = reason.splitlines()[0].rpartition(": ")[2]
+        return LedgerNotWritable(f"{path} cannot be written ({said}); choose another --ledger.")
     return LedgerForeign(
         f"{path} is not a readable DuckDB file ({reason.splitlines()[0]}); choose another --ledger, "
         "or restore this one from a backup."
@@ -138,9 +192,9 @@ def _recognise(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
     is_ledger, tables = _row(connection, "ledger_tables")
     if not is_ledger and tables:
         raise LedgerForeign(f"{path} is a DuckDB file of something else; choose another --ledger.")
-    views = hashlib.sha256(VIEWS.encode()).hexdigest()
     if not is_ledger:
         ledger_id = uuid.uuid4().hex
+        views = hashlib.sha256(VIEWS.encode()).hexdigest()
         _define(connection, SCHEMA + VIEWS, ledger_id, views)
         return ledger_id
     ledger_id, version, shown = _row(connection, "ledger_identity")
@@ -149,8 +203,10 @@ def _recognise(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
             f"{path} has ledger schema {version}, this LoopGrid knows {SCHEMA_VERSION}; "
             "upgrade LoopGrid to open it."
         )
+    definitions = VIEWS + OVERLAY if _row(connection, "has_overlay")[0] else VIEWS
+    views = hashlib.sha256(definitions.encode()).hexdigest()
     if shown != views:
-        _define(connection, VIEWS, ledger_id, views)
+        _define(connection, definitions, ledger_id, views)
     return str(ledger_id)
 
 
@@ -190,6 +246,11 @@ def _compare_with_head_file(connection: duckdb.DuckDBPyConnection, path: Path, f
     file = heads.path_of(path)
     attested = heads.read(file)
     if attested is None:
+        if found.commit_id:
+            _log.warning(
+                "%s was missing, so nothing said how much %s must hold; it is made anew at commit %d.",
+                file, path, found.commit_id,
+            )  # fmt: skip
         _attest(file, found)
         return
     if attested.ledger_id != found.ledger_id:
@@ -225,10 +286,16 @@ def _attest(file: Path, found: Head) -> None:
 
 def _known_keys(connection: duckdb.DuckDBPyConnection) -> KnownKeys:
     known = KnownKeys()
+    # DuckDB hands UUIDs to Arrow as text unless told to keep their type. Told for this one read: what
+    # clients of the SQL door get must not change with it.
+    connection.execute("SET arrow_lossless_conversion = true")
     for batch in connection.execute(QUERIES["span_keys"]).to_arrow_reader(RUN_KEYS):
-        # DuckDB hands UUIDs to Arrow as text.
-        text = "".join(batch.column(0).to_pylist())
-        known.add(fingerprints(bytes.fromhex(text.replace("-", "")), batch.column(1).to_numpy()))
+        trace_ids, span_ids = batch.columns
+        storage = trace_ids.storage
+        start, width = storage.offset * TRACE_ID_BYTES, len(storage) * TRACE_ID_BYTES
+        raw = storage.buffers()[1][start : start + width].to_pybytes()
+        known.add(fingerprints(raw, span_ids.to_numpy()))
+    connection.execute("SET arrow_lossless_conversion = false")
     return known
 
 

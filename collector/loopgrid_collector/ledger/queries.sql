@@ -65,6 +65,23 @@ INSERT INTO store.entries BY NAME SELECT * FROM batch;
 -- name: append_refused
 INSERT INTO store.refused BY NAME SELECT * FROM batch;
 
+-- name: append_renormalised
+INSERT INTO store.renormalised BY NAME SELECT * FROM batch;
+
+-- name: has_overlay
+-- Whether the ledger holds renormalised rows, so that its views have to look at them.
+SELECT count(*) > 0 AS overlaid FROM duckdb_tables()
+WHERE database_name = 'ledger' AND schema_name = 'store' AND table_name = 'renormalised' AND estimated_size > 0;
+
+-- name: spans_since
+-- First and last place of the spans recorded since a moment, and how many there are.
+SELECT min(position) AS first, max(position) AS last, count(*) AS spans
+FROM store.spans WHERE recorded_at >= $since;
+
+-- name: spans_between
+-- What was received, and what the dialects made of it so far, for spans in a range of places.
+SELECT * FROM store.span_rows WHERE position >= $first AND position < $beyond ORDER BY position;
+
 -- name: append_commit
 INSERT INTO store.commits
 VALUES ($commit_id, $first_record, $records, $root, $previous, $chain, $recorded_at);

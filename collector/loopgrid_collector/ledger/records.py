@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from loopgrid_collector.ledger import digest as digests
 from loopgrid_collector.ledger.digest import SALT_BYTES, Form
+from loopgrid_collector.ledger.framing import column_digests
 from loopgrid_collector.otlp.decode import Refused
 
 
@@ -53,6 +54,7 @@ class Receipt:
         rejected: items in quarantine.
         message: the reasons, for the sender; empty if there is nothing to say.
         commit_id: commit that holds the new rows; None if there were none.
+        parts: where the append brought several requests, the receipt of each; the counts above are sums.
     """
 
     stored: int = 0
@@ -61,6 +63,7 @@ class Receipt:
     rejected: int = 0
     message: str = ""
     commit_id: int | None = None
+    parts: tuple[Receipt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class Append:
         logs: rows for ``store.logs``, with salt and digest.
         entries: rows for ``store.entries``, with salt and digest.
         refused: items for quarantine.
+        renormalised: rows for ``store.renormalised``; they need an entry beside them.
+        requests: how many requests it brings; each gets a receipt of its own.
+        span_request: per span, which request it came in; None if there is but one. Likewise the others.
     """
 
     spans: pa.Table | None = None
@@ -80,6 +86,11 @@ class Append:
     logs: pa.Table | None = None
     entries: pa.Table | None = None
     refused: Sequence[Refused] = field(default_factory=tuple)
+    renormalised: pa.Table | None = None
+    requests: int = 1
+    span_request: Sequence[int] | None = None
+    log_request: Sequence[int] | None = None
+    refused_request: Sequence[int] | None = None
 
     @property
     def rows(self) -> int:
@@ -102,12 +113,11 @@ def sealed(form: Form, columns: Mapping[str, pa.Array]) -> pa.Table:
     """The columns as a table, with a fresh salt and the digest of each row."""
     table = pa.table(dict(columns))
     noise = os.urandom(SALT_BYTES * len(table))
-    salts = [noise[start : start + SALT_BYTES] for start in range(0, len(noise), SALT_BYTES)]
-    covered = {name: plain(table.column(name)) for name in (*form.facts, *form.content)}
-    found = digests.digests(form, covered, salts)
-    return table.append_column("salt", pa.array(salts, pa.binary())).append_column(
-        "digest", pa.array(found, pa.binary())
-    )
+    salts = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(SALT_BYTES), len(table), [None, pa.py_buffer(noise)]
+    ).cast(pa.binary())
+    found = column_digests(form, table, salts)
+    return table.append_column("salt", salts).append_column("digest", found)
 
 
 def uuids(values: Sequence[bytes | None]) -> pa.Array:

@@ -169,3 +169,57 @@ CREATE TABLE IF NOT EXISTS store.refused (
     recorded_at   TIMESTAMP NOT NULL,
     commit_id     BIGINT    NOT NULL
 );
+
+-- What the dialects of a later release made of a stored span (`loopgrid renormalize`), where it differs from what
+-- stands there; the newest row of a span counts, whole. These rows are no records: they can be made anew. The record
+-- is the entry of type 'renormalisation' in the same commit.
+CREATE TABLE IF NOT EXISTS store.renormalised (
+    trace_id           UUID      NOT NULL,
+    span_id            UBIGINT   NOT NULL,
+
+    recorded_at        TIMESTAMP NOT NULL,
+    commit_id          BIGINT    NOT NULL,
+
+    mapping_version    INTEGER   NOT NULL,
+    kind               VARCHAR   NOT NULL,
+    dialect            VARCHAR,
+    decision_type      VARCHAR,
+    service_name       VARCHAR,
+    input              VARCHAR,
+    input_ref          VARCHAR,
+    system_ref         VARCHAR,
+    output             VARCHAR,
+    output_ref         VARCHAR,
+    prompt_name        VARCHAR,
+    prompt_version     VARCHAR,
+    prompt_template    VARCHAR,
+    prompt_variables   VARCHAR,
+    model_provider     VARCHAR,
+    model_name         VARCHAR,
+    model_response_name VARCHAR,
+    model_parameters   VARCHAR,
+    tools              VARCHAR,
+    tools_ref          VARCHAR,
+    input_tokens       BIGINT,
+    output_tokens      BIGINT,
+    cache_read_tokens  BIGINT,
+    cache_write_tokens BIGINT,
+    reasoning_tokens   BIGINT,
+    finish_reasons     VARCHAR[],
+    response_id        VARCHAR,
+    error_type         VARCHAR,
+    error_message      VARCHAR,
+    session_id         VARCHAR,
+    user_id            VARCHAR,
+    agent_name         VARCHAR,
+    "function"         VARCHAR,
+    tags               VARCHAR[],
+    metadata           VARCHAR,
+    replay_id          VARCHAR,
+    replay_of          VARCHAR,
+    replayability      VARCHAR,
+    lossiness          VARCHAR[],
+    producer_id        VARCHAR,
+    producer_seq       BIGINT,
+    record_version     BIGINT
+);

@@ -23,4 +23,5 @@ def parse(text: str) -> Mapping[str, str]:
 
 SCHEMA: Final = text_of("schema.sql")
 VIEWS: Final = text_of("views.sql")
+OVERLAY: Final = text_of("overlay.sql")
 QUERIES: Final = parse(text_of("queries.sql"))

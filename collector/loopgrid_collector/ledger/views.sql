@@ -4,6 +4,11 @@
 -- Views whose names end in _rows stand in `store`, carry the physical keys (trace_key, span_key) and are
 -- there for the server's own look-ups; everybody else reads the views in `main`.
 
+-- Every span: what was received, and what the dialects made of it. overlay.sql replaces this view in a ledger that
+-- holds renormalised rows, so that all others pay nothing for the possibility.
+CREATE OR REPLACE VIEW store.span_rows AS
+SELECT * FROM store.spans;
+
 -- Messages that arrived in log records, put together per span.
 CREATE OR REPLACE VIEW store.log_content_rows AS
 SELECT
@@ -27,7 +32,7 @@ WITH placed AS (
         coalesce(s.output, json_extract_string(s.attributes, '$."' || s.output_ref || '"'), l.output)  AS output_text,
         coalesce(s.tools, json_extract_string(s.attributes, '$."' || s.tools_ref || '"'))              AS tools_text,
         l.input IS NOT NULL OR l.output IS NOT NULL                                                    AS content_in_logs
-    FROM store.spans AS s
+    FROM store.span_rows AS s
     LEFT JOIN store.log_content_rows AS l ON l.trace_key = s.trace_id AND l.span_key = s.span_id
 ),
 joined AS (
@@ -113,23 +118,180 @@ SELECT
     status_message,
     start_ns,
     position
-FROM store.spans;
+FROM store.span_rows;
 
 -- Which spans ran inside a decorated (or recorded) decision: the nearest one above them.
-CREATE OR REPLACE VIEW store.step_rows AS
-WITH RECURSIVE inside AS (
+CREATE OR REPLACE VIEW store.inside_rows AS
+WITH RECURSIVE edges AS MATERIALIZED (
+    SELECT trace_id, span_id, parent_span_id
+    FROM store.span_rows
+    WHERE parent_span_id IS NOT NULL AND kind <> 'decision'
+),
+inside AS (
     SELECT trace_id, span_id AS owner_span_id, span_id, 0 AS depth
-    FROM store.spans
+    FROM store.span_rows
     WHERE kind = 'decision'
     UNION ALL
     SELECT child.trace_id, inside.owner_span_id, child.span_id, inside.depth + 1
     FROM inside
-    JOIN store.spans AS child ON child.trace_id = inside.trace_id AND child.parent_span_id = inside.span_id
-    WHERE child.kind <> 'decision'
+    JOIN edges AS child ON child.trace_id = inside.trace_id AND child.parent_span_id = inside.span_id
 )
 SELECT trace_id AS trace_key, span_id AS span_key, owner_span_id AS owner_key, depth
 FROM inside
 WHERE depth > 0;
+
+-- Model calls that several instrumentations recorded: the records that do not stand for the call, and the one that
+-- does (docs/spec/decision-record.md). Two records are of one call if both state the provider's response id, or if
+-- one is an ancestor of the other with the same model, its time range around it, and at most transport between them.
+-- The first two steps read every span; what follows reads only what they found, which is mostly nothing.
+CREATE OR REPLACE VIEW store.duplicate_rows AS
+WITH RECURSIVE repeated AS (
+    -- Hashes, because two ids that share one by chance are told apart below.
+    SELECT hash(response_id) AS mark
+    FROM store.span_rows
+    WHERE kind IN ('decision', 'inference') AND response_id IS NOT NULL
+    GROUP BY mark
+    HAVING count(*) > 1
+),
+-- Span ids alone first: they are eight bytes and mostly unique, and reading trace ids is what costs.
+suspects AS (
+    SELECT DISTINCT lower_.span_id
+    FROM store.span_rows AS lower_
+    SEMI JOIN (
+        SELECT span_id FROM store.span_rows
+        WHERE kind = 'inference' OR (kind = 'other' AND parent_span_id IS NOT NULL)
+    ) AS upper_ ON upper_.span_id = lower_.parent_span_id
+    WHERE lower_.kind = 'inference'
+),
+lowers AS (
+    SELECT s.trace_id, s.span_id, s.parent_span_id, s.start_ns, s.end_ns, s.response_id, s.model_name, s.model_response_name
+    FROM suspects
+    JOIN store.span_rows AS s ON s.span_id = suspects.span_id
+    WHERE s.kind = 'inference'
+),
+edges AS (
+    SELECT lowers.*, upper_.span_id AS upper_id
+    FROM lowers
+    JOIN store.span_rows AS upper_ ON upper_.trace_id = lowers.trace_id AND upper_.span_id = lowers.parent_span_id
+    WHERE upper_.kind = 'inference'
+    UNION ALL
+    SELECT lowers.*, transport.parent_span_id
+    FROM lowers
+    JOIN store.span_rows AS transport
+      ON transport.trace_id = lowers.trace_id AND transport.span_id = lowers.parent_span_id
+    WHERE transport.kind = 'other' AND transport.parent_span_id IS NOT NULL
+),
+nested AS (
+    SELECT below.trace_id, below.span_id AS lower_id, above.span_id AS upper_id
+    FROM edges AS below
+    JOIN store.span_rows AS above ON above.trace_id = below.trace_id AND above.span_id = below.upper_id
+    WHERE above.kind = 'inference'
+      AND below.start_ns >= above.start_ns AND below.end_ns <= above.end_ns
+      AND coalesce(below.response_id = above.response_id, true)
+      AND coalesce(below.model_name = above.model_name, below.model_response_name = above.model_response_name, false)
+),
+-- Some servers give the same id again, so an id alone proves nothing: two records of one call overlap in time, and
+-- one instrumentation sees a call once.
+timed AS (
+    SELECT
+        s.trace_id, s.span_id, s.response_id, s.scope, s.start_ns, s.end_ns,
+        coalesce(s.model_response_name, s.model_name) AS model,
+        max(s.end_ns) OVER (
+            PARTITION BY s.response_id ORDER BY s.start_ns, s.end_ns DESC, s.span_id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) < s.start_ns AS apart
+    FROM store.span_rows AS s
+    JOIN repeated ON repeated.mark = hash(s.response_id)
+    WHERE s.kind IN ('decision', 'inference') AND s.response_id IS NOT NULL
+),
+islands AS (
+    SELECT *, count(*) FILTER (apart) OVER (
+        PARTITION BY response_id ORDER BY start_ns, end_ns DESC, span_id
+        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS island
+    FROM timed
+),
+seen AS (
+    SELECT *, row_number() OVER (PARTITION BY response_id, island, scope ORDER BY start_ns, span_id) AS turn
+    FROM islands
+),
+twins AS (
+    SELECT mine.trace_id, mine.span_id, yours.trace_id AS twin_trace, yours.span_id AS twin_span
+    FROM seen AS mine
+    JOIN seen AS yours
+      ON yours.response_id = mine.response_id AND yours.island = mine.island AND yours.turn = mine.turn
+     AND yours.scope <> mine.scope AND coalesce(yours.model = mine.model, true)
+    UNION
+    SELECT trace_id, lower_id, trace_id, upper_id FROM nested
+    UNION
+    SELECT trace_id, upper_id, trace_id, lower_id FROM nested
+),
+members AS (
+    SELECT DISTINCT trace_id, span_id FROM twins
+),
+climb AS (
+    SELECT trace_id, span_id, span_id AS at_id, false AS arrived, 0 AS depth
+    FROM members
+    UNION
+    SELECT climb.trace_id, climb.span_id, at_.parent_span_id, above.kind = 'decision', climb.depth + 1
+    FROM climb
+    JOIN store.span_rows AS at_ ON at_.trace_id = climb.trace_id AND at_.span_id = climb.at_id
+    JOIN store.span_rows AS above ON above.trace_id = climb.trace_id AND above.span_id = at_.parent_span_id
+    WHERE NOT climb.arrived AND climb.depth < 128
+),
+owned AS (
+    SELECT trace_id, span_id, at_id AS owner_id, depth FROM climb WHERE arrived
+),
+ranked AS (
+    SELECT
+        s.trace_id,
+        s.span_id,
+        s.kind,
+        owned.owner_id,
+        owned.depth,
+        (
+            CASE WHEN s.kind = 'decision' THEN 2 WHEN owned.owner_id IS NOT NULL THEN 1 ELSE 0 END,
+            CASE WHEN coalesce(s.input, s.input_ref, l.input) IS NULL THEN 0 ELSE 1 END
+                + CASE WHEN coalesce(s.output, s.output_ref, l.output) IS NULL THEN 0 ELSE 1 END,
+            len(list_filter([
+                s.model_provider, s.model_name, s.model_response_name, s.model_parameters, s.tools, s.tools_ref,
+                s.response_id, s.error_type, s.error_message, s.session_id, s.user_id, s.agent_name, s.prompt_name,
+                s.prompt_version, s.metadata, CAST(s.input_tokens AS VARCHAR), CAST(s.output_tokens AS VARCHAR),
+                CAST(s.cache_read_tokens AS VARCHAR), CAST(s.cache_write_tokens AS VARCHAR),
+                CAST(s.reasoning_tokens AS VARCHAR), CAST(s.finish_reasons AS VARCHAR), CAST(s.tags AS VARCHAR)
+            ], lambda field: field IS NOT NULL)),
+            -CAST(s.start_ns AS HUGEINT),
+            s.end_ns,
+            s.trace_id,
+            s.span_id
+        ) AS standing
+    FROM members
+    JOIN store.span_rows AS s ON s.trace_id = members.trace_id AND s.span_id = members.span_id
+    LEFT JOIN owned ON owned.trace_id = s.trace_id AND owned.span_id = s.span_id
+    LEFT JOIN store.log_content_rows AS l ON l.trace_key = s.trace_id AND l.span_key = s.span_id
+)
+SELECT
+    mine.trace_id                              AS trace_key,
+    mine.span_id                               AS span_key,
+    mine.owner_id                              AS owner_key,
+    arg_max(yours.trace_id, yours.standing)    AS twin_trace_key,
+    arg_max(yours.span_id, yours.standing)     AS twin_key,
+    arg_max(coalesce(yours.owner_id, yours.span_id), yours.standing) AS twin_owner_key,
+    arg_max(coalesce(yours.depth, 0), yours.standing)                AS twin_depth
+FROM twins
+JOIN ranked AS mine ON mine.trace_id = twins.trace_id AND mine.span_id = twins.span_id
+JOIN ranked AS yours ON yours.trace_id = twins.twin_trace AND yours.span_id = twins.twin_span
+WHERE mine.kind = 'inference' AND yours.standing > mine.standing
+GROUP BY mine.trace_id, mine.span_id, mine.owner_id;
+
+-- Which spans are part of a decision and none themselves: they ran inside it, or they record the same model call.
+CREATE OR REPLACE VIEW store.step_rows AS
+SELECT trace_key, span_key, trace_key AS owner_trace_key, owner_key, depth
+FROM store.inside_rows
+UNION ALL
+SELECT trace_key, span_key, twin_trace_key, twin_owner_key, twin_depth + 1
+FROM store.duplicate_rows
+WHERE owner_key IS NULL;
 
 -- One row per decision: decorated, recorded, or a model call that no such decision contains.
 CREATE OR REPLACE VIEW main.decisions AS
@@ -170,13 +332,13 @@ SELECT
     commit_id,
     position,
     lower(hex(digest))                                                               AS digest
-FROM store.spans;
+FROM store.span_rows;
 
--- One row per span inside a decision.
+-- One row per span inside a decision. Sums over model calls leave out those that are a duplicate_of another.
 CREATE OR REPLACE VIEW main.steps AS
 SELECT
     replace(CAST(s.trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', s.span_id)           AS decision_id,
-    replace(CAST(s.trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', step.owner_key)      AS owner_decision_id,
+    replace(CAST(step.owner_trace_key AS VARCHAR), '-', '') || '-' || format('{:016x}', step.owner_key) AS owner_decision_id,
     step.depth,
     s.kind,
     s.name,
@@ -198,10 +360,12 @@ SELECT
     CASE WHEN s.start_ns > 0 AND s.end_ns > 0
          THEN CAST(CAST(s.end_ns AS HUGEINT) - CAST(s.start_ns AS HUGEINT) AS DOUBLE) / 1e6 END    AS duration_ms,
     s.recorded_at,
-    s.commit_id
+    s.commit_id,
+    replace(CAST(twin.twin_trace_key AS VARCHAR), '-', '') || '-' || format('{:016x}', twin.twin_key) AS duplicate_of
 FROM store.step_rows AS step
-JOIN store.spans AS s ON s.trace_id = step.trace_key AND s.span_id = step.span_key
-JOIN store.record_rows AS d ON d.trace_key = step.trace_key AND d.span_key = step.span_key;
+JOIN store.span_rows AS s ON s.trace_id = step.trace_key AND s.span_id = step.span_key
+JOIN store.record_rows AS d ON d.trace_key = step.trace_key AND d.span_key = step.span_key
+LEFT JOIN store.duplicate_rows AS twin ON twin.trace_key = step.trace_key AND twin.span_key = step.span_key;
 
 -- One row per OpenTelemetry event: log records, and events carried on spans.
 CREATE OR REPLACE VIEW main.events AS
@@ -236,7 +400,7 @@ SELECT
     recorded_at,
     commit_id,
     lower(hex(digest))
-FROM (SELECT *, unnest(json_extract(events, '$[*]')) AS event FROM store.spans WHERE events IS NOT NULL);
+FROM (SELECT *, unnest(json_extract(events, '$[*]')) AS event FROM store.span_rows WHERE events IS NOT NULL);
 
 -- One row per mark: somebody said that the decision was incorrect.
 CREATE OR REPLACE VIEW main.marks AS
@@ -295,8 +459,9 @@ results AS (
         replay_of,
         arg_min(replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id), position) AS decision_id,
         arg_min(status_code, position) AS status_code,
+        arg_min(concat_ws(': ', error_type, error_message), position) AS failure,
         min(recorded_at)               AS recorded_at
-    FROM store.spans
+    FROM store.span_rows
     WHERE kind = 'decision' AND replay_id IS NOT NULL
     GROUP BY replay_id, replay_of
 )
@@ -310,8 +475,10 @@ SELECT
         WHEN results.decision_id IS NOT NULL THEN 'completed'
         ELSE coalesce(json_extract_string(transitions.body, '$.status'), json_extract_string(requests.body, '$.status'))
     END                                                                      AS status,
-    CASE WHEN results.decision_id IS NULL
-         THEN coalesce(json_extract_string(transitions.body, '$.reason'), json_extract_string(requests.body, '$.reason'))
+    CASE
+        WHEN results.decision_id IS NULL
+            THEN coalesce(json_extract_string(transitions.body, '$.reason'), json_extract_string(requests.body, '$.reason'))
+        WHEN results.status_code = 2 THEN nullif(results.failure, '')
     END                                                                      AS reason,
     results.decision_id                                                      AS result_decision_id,
     requests.actor                                                           AS requested_by,
@@ -340,7 +507,7 @@ SELECT
     max(producer_seq) - count(DISTINCT producer_seq)         AS missing,
     min(recorded_at)                                         AS first_recorded_at,
     max(recorded_at)                                         AS last_recorded_at
-FROM store.spans
+FROM store.span_rows
 WHERE producer_id IS NOT NULL AND producer_seq IS NOT NULL
 GROUP BY producer_id;
 

@@ -5,14 +5,15 @@ Laws:
 * Pure: bytes in, columns out.
 * Every item of a request ends in exactly one of two places: a row, or ``refused`` with its bytes
   and the reason. One bad item never costs its neighbours.
-* Nothing received is changed or defaulted. An empty string is kept apart from an absent one only
-  where protobuf itself can tell them apart.
+* Nothing received is changed or defaulted, but for credentials (``scrub``). An empty string is kept
+  apart from an absent one only where protobuf itself can tell them apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -26,12 +27,19 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from loopgrid_collector.otlp import values
+from loopgrid_collector.errors import Undecodable
+from loopgrid_collector.otlp import json_decode, scrub, values
 from loopgrid_collector.otlp.attributes import Attributes
 from loopgrid_collector.otlp.envelope import Envelope, cut
 
 TRACE_ID_BYTES: Final = 16
 SPAN_ID_BYTES: Final = 8
+
+MAX_ITEMS: Final = 1_000_000
+"""Spans or log records of one pass. An empty one takes two bytes on the wire and hundreds in memory."""
+
+MAX_REFUSED: Final = 10_000
+"""Items of one pass that may go to quarantine; with more, the request is refused as a whole."""
 
 _handlers = ptars.HandlerPool([Span.DESCRIPTOR.file, LogRecord.DESCRIPTOR.file])
 _SPAN: Final = _handlers.get_for_message(Span.DESCRIPTOR)
@@ -39,6 +47,7 @@ _LOG: Final = _handlers.get_for_message(LogRecord.DESCRIPTOR)
 _UNREADABLE: Final = (ValueError, DecodeError)
 
 Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The items of one request that became rows, and those that did not.
+    """The items of some requests that became rows, and those that did not.
 
     Attributes:
         columns: the received columns of ``store.spans`` or ``store.logs``, by name.
@@ -65,7 +74,9 @@ class Batch:
         payloads: each row's own bytes.
         scope_name: per row, the instrumentation scope's name.
         service_name: per row, ``service.name`` of the resource; null where absent.
-        refused: everything else that the request held.
+        request: per row, the index of the request that held it.
+        refused: everything else that the requests held.
+        refused_request: per refused item, the index of the request that held it.
     """
 
     columns: dict[str, pa.Array]
@@ -73,7 +84,9 @@ class Batch:
     payloads: pa.BinaryArray
     scope_name: pa.StringArray
     service_name: pa.StringArray
+    request: Index
     refused: list[Refused]
+    refused_request: list[int]
 
     @property
     def rows(self) -> int:
@@ -81,22 +94,22 @@ class Batch:
         return self.attributes.rows
 
 
-def decode_traces(body: bytes) -> Batch:
-    """Decode an ``ExportTraceServiceRequest``.
+def decode_traces(*bodies: bytes) -> Batch:
+    """Decode ``ExportTraceServiceRequest`` bodies, together: the cost of a pass is shared.
 
     Raises:
-        Undecodable: the body is not one.
+        Undecodable: at least one of them is not one; it is not said which.
     """
-    return _decode(body, _Form("traces", _SPAN, _span_faults, _span_columns))
+    return _decode(bodies, _Form("traces", _SPAN, _span_faults, _span_columns))
 
 
-def decode_logs(body: bytes) -> Batch:
-    """Decode an ``ExportLogsServiceRequest``.
+def decode_logs(*bodies: bytes) -> Batch:
+    """Decode ``ExportLogsServiceRequest`` bodies, together.
 
     Raises:
-        Undecodable: the body is not one.
+        Undecodable: at least one of them is not one; it is not said which.
     """
-    return _decode(body, _Form("logs", _LOG, _log_faults, _log_columns))
+    return _decode(bodies, _Form("logs", _LOG, _log_faults, _log_columns))
 
 
 _Columns = Callable[[pa.RecordBatch, pa.BinaryArray], dict[str, pa.Array]]
@@ -119,36 +132,46 @@ class _Read:
     kept: Mask
     attributes: Attributes
     columns: dict[str, pa.Array]
-    refused: list[Refused]
+    refused: list[tuple[int, Refused]]
 
 
-def _decode(body: bytes, form: _Form) -> Batch:
-    envelope = cut(body)
-    surroundings, keep, refused = _surroundings(envelope, form.signal)
-    items, scope = envelope.items.filter(pa.array(keep, pa.bool_())), envelope.scope[keep]
-
+def _decode(bodies: Sequence[bytes], form: _Form) -> Batch:
+    envelope = cut(bodies)
+    if len(envelope.items) > MAX_ITEMS:
+        raise Undecodable(f"The request holds more than {MAX_ITEMS} items. Send smaller batches.")
+    surroundings, readable, refused = _surroundings(envelope, form.signal)
+    places = np.flatnonzero(readable)
+    items = _chosen(envelope.items, readable)
     try:
         read = _read(items, form)
     except _UNREADABLE:
         readable, unreadable = _told_apart(items, form)
-        items, scope = items.filter(pa.array(readable, pa.bool_())), scope[readable]
-        refused += unreadable
+        refused += [(int(places[place]), item) for place, item in unreadable]
+        places, items = places[readable], _chosen(items, readable)
         read = _read(items, form)
-    refused += read.refused
+    refused += [(int(places[place]), item) for place, item in read.refused]
+    places = places[read.kept]
 
-    rows = pa.array(scope[read.kept], pa.int64())
+    scope = pa.array(envelope.scope[places], pa.int64())
     columns = read.columns
     columns["attributes"] = read.attributes.objects()
-    columns["resource"] = pa.array(surroundings.resource, pa.string()).take(rows)
-    columns["scope"] = pa.array(surroundings.scope, pa.string()).take(rows)
+    columns["resource"] = pa.array(surroundings.resource, pa.string()).take(scope)
+    columns["scope"] = pa.array(surroundings.scope, pa.string()).take(scope)
     return Batch(
         columns=columns,
         attributes=read.attributes,
-        payloads=items.filter(pa.array(read.kept, pa.bool_())),
-        scope_name=pa.array(surroundings.scope_name, pa.string()).take(rows),
-        service_name=pa.array(surroundings.service_name, pa.string()).take(rows),
-        refused=refused,
+        payloads=_chosen(items, read.kept),
+        scope_name=pa.array(surroundings.scope_name, pa.string()).take(scope),
+        service_name=pa.array(surroundings.service_name, pa.string()).take(scope),
+        request=envelope.request[places],
+        refused=[item for _, item in refused],
+        refused_request=[int(envelope.request[place]) for place, _ in refused],
     )
+
+
+def _chosen(items: pa.BinaryArray, mask: Mask) -> pa.BinaryArray:
+    # Nearly always all of them; a copy of all content would be the price of asking Arrow.
+    return items if mask.all() else items.filter(pa.array(mask, pa.bool_()))
 
 
 def _read(items: pa.BinaryArray, form: _Form) -> _Read:
@@ -159,43 +182,84 @@ def _read(items: pa.BinaryArray, form: _Form) -> _Read:
     """
     decoded = form.handler.array_to_record_batch(items)
     bad = np.zeros(len(items), dtype=np.bool_)
-    refused: list[Refused] = []
-    for reason, mask in form.faults(decoded):
+    refused: list[tuple[int, Refused]] = []
+    faults = form.faults(decoded)
+    _not_too_many(np.logical_or.reduce([mask for _, mask in faults]), faults)
+    for reason, mask in faults:
         refused += [
-            Refused("invalid", reason, form.signal, items[int(row)].as_py())
+            (int(row), Refused("invalid", reason, form.signal, items[int(row)].as_py()))
             for row in np.flatnonzero(mask & ~bad)
         ]
         bad |= mask
     if bad.any():
-        good = pa.array(~bad, pa.bool_())
-        items, decoded = items.filter(good), decoded.filter(good)
+        items, decoded = _chosen(items, ~bad), decoded.filter(pa.array(~bad, pa.bool_()))
     attributes = Attributes(decoded.column("attributes"))
+    attributes.scrub()
     attributes.json  # noqa: B018 — nested values are parsed here, and may be what cannot be read
     return _Read(~bad, attributes, form.columns(decoded, items), refused)
 
 
-def _told_apart(items: pa.BinaryArray, form: _Form) -> tuple[Mask, list[Refused]]:
+def _not_too_many(bad: Mask, faults: Sequence[tuple[str, Mask]]) -> None:
+    """Each refused item is kept with its bytes and its reason: beyond a point that is an attack, not a record."""
+    if np.count_nonzero(bad) > MAX_REFUSED:
+        reason = next(reason for reason, mask in faults if mask.any())
+        raise Undecodable(
+            f"More than {MAX_REFUSED} items of the request cannot be stored ({reason}). Mend the exporter."
+        )
+
+
+def _told_apart(items: pa.BinaryArray, form: _Form) -> tuple[Mask, list[tuple[int, Refused]]]:
     """Which items can be read, and the others with the reason: each is tried alone."""
-    readable = np.ones(len(items), dtype=np.bool_)
-    refused: list[Refused] = []
-    for row in range(len(items)):
+    readable, refused = _apart_from_json(items, form.signal)
+    if refused and _can_read(_chosen(items, readable), form):
+        return readable, refused
+    for place in np.flatnonzero(readable):
+        row = int(place)
         try:
             _read(items.slice(row, 1), form)
         except _UNREADABLE as error:
             readable[row] = False
             reason = f"the item's bytes cannot be read: {error}"
-            refused.append(Refused("unreadable", reason, form.signal, items[row].as_py()))
+            refused.append((row, Refused("unreadable", reason, form.signal, items[row].as_py())))
+    return readable, refused
+
+
+def _can_read(items: pa.BinaryArray, form: _Form) -> bool:
+    try:
+        _read(items, form)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def _apart_from_json(items: pa.BinaryArray, signal: str) -> tuple[Mask, list[tuple[int, Refused]]]:
+    """Items that the JSON decoder refused and passed on as they came: their payload is their JSON."""
+    readable = np.ones(len(items), dtype=np.bool_)
+    refused: list[tuple[int, Refused]] = []
+    marked = pc.starts_with(items, pattern=json_decode.REFUSED_MARK).to_numpy(zero_copy_only=False)
+    for place in np.flatnonzero(marked):
+        row = int(place)
+        payload = items[row].as_py().removeprefix(json_decode.REFUSED_MARK)
+        reason = json_decode.why_refused(signal, payload)
+        if reason is not None:
+            readable[row] = False
+            refused.append((row, Refused("invalid", reason, signal, payload)))
     return readable, refused
 
 
 def attributes_of_spans(payloads: pa.BinaryArray) -> Attributes:
     """The attributes of spans that were read before, from their own bytes."""
-    return Attributes(_SPAN.array_to_record_batch(payloads).column("attributes"))
+    return _scrubbed(Attributes(_SPAN.array_to_record_batch(payloads).column("attributes")))
 
 
 def attributes_of_logs(payloads: pa.BinaryArray) -> Attributes:
     """The attributes of log records that were read before, from their own bytes."""
-    return Attributes(_LOG.array_to_record_batch(payloads).column("attributes"))
+    return _scrubbed(Attributes(_LOG.array_to_record_batch(payloads).column("attributes")))
+
+
+def _scrubbed(attributes: Attributes) -> Attributes:
+    attributes.scrub()
+    return attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,23 +272,25 @@ class _Surroundings:
     service_name: list[str | None]
 
 
-def _surroundings(envelope: Envelope, signal: str) -> tuple[_Surroundings, Mask, list[Refused]]:
-    resources = [_resource(payload, schema_url) for payload, schema_url in envelope.resources]
+def _surroundings(envelope: Envelope, signal: str) -> tuple[_Surroundings, Mask, list[tuple[int, Refused]]]:
+    # Exporters repeat themselves: requests decoded together mostly share resource and scope.
+    resource_of, scope_of = cache(_resource), cache(_scope)
     found = _Surroundings([], [], [], [])
     broken = np.zeros(len(envelope.scopes), dtype=np.bool_)
     for position, (owner, payload, schema_url) in enumerate(envelope.scopes):
-        resource, scope = resources[owner], _scope(payload, schema_url)
+        resource, scope = resource_of(*envelope.resources[owner]), scope_of(payload, schema_url)
         broken[position] = resource is None or scope is None
         found.resource.append(resource[0] if resource else "")
         found.service_name.append(resource[1] if resource else None)
         found.scope.append(scope[0] if scope else "")
         found.scope_name.append(scope[1] if scope else "")
-    keep = ~broken[envelope.scope] if len(envelope.scope) else np.ones(0, dtype=np.bool_)
+    lost = broken[envelope.scope]
+    reason = "the resource or scope around the item cannot be read"
     refused = [
-        Refused("unreadable", "the resource or scope around the item cannot be read", signal, item.as_py())
-        for item in envelope.items.filter(pa.array(~keep))
+        (int(place), Refused("unreadable", reason, signal, envelope.items[int(place)].as_py()))
+        for place in np.flatnonzero(lost)
     ]
-    return found, keep, refused
+    return found, ~lost, refused
 
 
 def _resource(payload: bytes, schema_url: str) -> tuple[str, str | None] | None:
@@ -257,6 +323,9 @@ def _scope(payload: bytes, schema_url: str) -> tuple[str, str] | None:
         scope = InstrumentationScope.FromString(payload)
     except DecodeError:
         return None
+    for attribute in scope.attributes:
+        if scrub.is_secret_of_scope(scope.name, attribute.key):
+            attribute.value.string_value = scrub.SCRUBBED
     members = [
         ("name", values.text_json(scope.name)),
         ("version", values.text_json(scope.version)),

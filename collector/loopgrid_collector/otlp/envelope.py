@@ -8,6 +8,7 @@ item cannot spoil its neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,44 +60,50 @@ _REQUEST: Final = _handler()
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One request, cut up.
+    """Some requests, cut up.
 
     Attributes:
         items: serialised spans or log records, in the order sent.
+        request: item → index of the request that held it.
         scope: item → index into ``scopes``.
         scopes: per scope: its resource's index, its own serialised bytes, its schema URL.
         resources: per resource: its serialised bytes and schema URL.
     """
 
     items: pa.BinaryArray
+    request: npt.NDArray[np.int64]
     scope: npt.NDArray[np.int64]
     scopes: list[tuple[int, bytes, str]]
     resources: list[tuple[bytes, str]]
 
 
-def cut(body: bytes) -> Envelope:
-    """Cut an export request into its items.
+def cut(bodies: Sequence[bytes]) -> Envelope:
+    """Cut export requests into their items.
 
     Raises:
-        Undecodable: the bytes are not a protobuf message of this shape.
+        Undecodable: at least one body is not a protobuf message of this shape; it is not said which.
     """
     try:
-        batch = _REQUEST.list_to_record_batch([body])
+        batch = _REQUEST.list_to_record_batch(list(bodies))
     except ValueError as error:
         raise Undecodable(
             "The body is not an OTLP protobuf export request. Check that the path matches the signal "
             "and the content type matches the encoding."
         ) from error
-    resources = batch.column(0).flatten()
+    resource_lists = batch.column(0)
+    resources = resource_lists.flatten()
     scope_lists = resources.field("scopes")
     scopes = scope_lists.flatten()
     item_lists = scopes.field("items")
+    resource_of_scope = _owners(scope_lists)
+    scope_of_item = _owners(item_lists)
     return Envelope(
         items=item_lists.flatten(),
-        scope=np.repeat(np.arange(len(scopes)), np.diff(item_lists.offsets.to_numpy())),
+        request=_owners(resource_lists)[resource_of_scope][scope_of_item],
+        scope=scope_of_item,
         scopes=list(
             zip(
-                np.repeat(np.arange(len(resources)), np.diff(scope_lists.offsets.to_numpy())).tolist(),
+                resource_of_scope.tolist(),
                 [payload or b"" for payload in scopes.field("scope").to_pylist()],
                 scopes.field("schema_url").to_pylist(),
                 strict=True,
@@ -110,3 +117,8 @@ def cut(body: bytes) -> Envelope:
             )
         ),
     )
+
+
+def _owners(lists: pa.ListArray) -> npt.NDArray[np.int64]:
+    """For each member of the lists, the index of the list that holds it."""
+    return np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))

@@ -23,6 +23,9 @@ from loopgrid_collector.receivers.status import Code, Verdict
 MAX_MESSAGE_CHARACTERS: Final = 2_000
 """A response stays small however much was wrong with the request."""
 
+RECEIPT_HEADER: Final = "loopgrid-receipt"
+"""Header of a success over HTTP. No OTLP client minds one more."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +52,12 @@ def success(signal: Signal, receipt: Receipt, encoding: Encoding) -> bytes:
         }
         response = signal.response(partial_success=partial)
     return _encoded(response, encoding)
+
+
+def receipt_field(receipt: Receipt) -> str:
+    """The value of ``RECEIPT_HEADER``: what OTLP's own answer has no room for."""
+    counts = ("stored", "duplicates", "conflicts", "rejected")
+    return ", ".join(f"{name}={getattr(receipt, name)}" for name in counts)
 
 
 def refusal(verdict: Verdict, encoding: Encoding) -> bytes:

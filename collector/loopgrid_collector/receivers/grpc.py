@@ -1,24 +1,31 @@
-"""OTLP over gRPC: three ``Export`` methods that take a message's raw bytes.
+"""OTLP over gRPC: three ``Export`` methods that take a message's raw bytes, and the health check.
 
 Raw, because the protobuf runtime would answer INTERNAL for a message it cannot read and refuse a whole
 request for one bad span; ingest knows better. The library enforces the size limit itself, after
 decompression (gzip, deflate), with RESOURCE_EXHAUSTED and no RetryInfo.
+
+A message is counted only after the library has it in memory. So the methods are declared as taking a
+stream, which is the same on the wire but hands a call over before its message is read: one call too many
+is refused unread, and one message that does not come is given up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
 from loopgrid_collector.config import CollectorConfig
+from loopgrid_collector.errors import Overloaded
 from loopgrid_collector.ingest import Ingest, Receipt
-from loopgrid_collector.receivers import answer, limits, sockets
+from loopgrid_collector.receivers import answer, health, limits, sockets
 from loopgrid_collector.receivers.answer import Encoding
 from loopgrid_collector.receivers.signals import SIGNALS, Signal
-from loopgrid_collector.receivers.status import verdict
+from loopgrid_collector.receivers.status import SenderGone, SlowSender, verdict
+from loopgrid_collector.receivers.tls import Tls
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS: Final = "grpc-status-details-bin"
@@ -27,15 +34,10 @@ _DETAILS: Final = "grpc-status-details-bin"
 class GrpcDoor:
     """The gRPC server of the three signals."""
 
-    def __init__(self, config: CollectorConfig) -> None:
+    def __init__(self, config: CollectorConfig, tls: Tls | None = None) -> None:
         self._config = config
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", config.max_body_bytes),
-                # A second server on the same port must fail, not share it.
-                ("grpc.so_reuseport", 0),
-            ]
-        )
+        self._tls = tls
+        self._server = grpc.aio.server(options=_options(config))
 
     def bind(self, flag: str) -> str:
         """Take the port.
@@ -56,26 +58,77 @@ class GrpcDoor:
         port = self._config.otlp_grpc_port
         for address in addresses:
             try:
-                port = self._server.add_insecure_port(address.listening_on(port))
+                port = self._listen(address.listening_on(port))
             except RuntimeError as error:
                 raise sockets.port_taken(port, flag) from error
         return addresses[0].with_port(port)
 
-    async def start(self, ingest: Ingest, budget: limits.Budget) -> None:
-        """Serve."""
-        self._server.add_generic_rpc_handlers(_handlers(ingest, budget))
+    async def start(self, ingest: Ingest, budget: limits.Budget, state: Callable[[], health.State]) -> None:
+        """Serve; ``state`` answers health checks."""
+        turns = _Turns(self._config)
+        self._server.add_generic_rpc_handlers([*_handlers(ingest, budget, turns), health.handler(state)])
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new requests, and give those under way ``grace_s`` seconds."""
         await self._server.stop(grace_s)
 
+    def _listen(self, where: str) -> int:
+        if self._tls is None:
+            return self._server.add_insecure_port(where)
+        return self._server.add_secure_port(where, self._tls.grpc_credentials())
 
-def _handlers(ingest: Ingest, budget: limits.Budget) -> Sequence[grpc.GenericRpcHandler[bytes, bytes]]:
+
+def _options(config: CollectorConfig) -> list[tuple[str, int]]:
+    options = [
+        ("grpc.max_receive_message_length", config.max_body_bytes),
+        # A second server on the same port must fail, not share it.
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(config.grpc_min_ping_interval_s)),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(config.grpc_min_ping_interval_s)),
+    ]
+    if config.grpc_max_connection_age_s:
+        options += [
+            ("grpc.max_connection_age_ms", _ms(config.grpc_max_connection_age_s)),
+            ("grpc.max_connection_age_grace_ms", _ms(config.grpc_max_connection_age_grace_s)),
+        ]
+    if config.grpc_max_connection_idle_s:
+        options.append(("grpc.max_connection_idle_ms", _ms(config.grpc_max_connection_idle_s)))
+    return options
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+class _Turns:
+    """How many calls there may be, and how long one may take to send its message."""
+
+    def __init__(self, config: CollectorConfig) -> None:
+        self._most = config.max_grpc_requests
+        self._under_way = 0
+        self.read_timeout_s = config.body_read_timeout_s
+
+    def __enter__(self) -> None:
+        if self._under_way >= self._most:
+            raise Overloaded(
+                f"The server has {self._most} gRPC requests under way, and that is its limit. Resend later, "
+                "or raise LOOPGRID_MAX_GRPC_REQUESTS."
+            )
+        self._under_way += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._under_way -= 1
+
+
+def _handlers(
+    ingest: Ingest, budget: limits.Budget, turns: _Turns
+) -> Sequence[grpc.GenericRpcHandler[bytes, bytes]]:
     return [
         grpc.method_handlers_generic_handler(
             signal.service,
-            {"Export": grpc.unary_unary_rpc_method_handler(_Service(signal, ingest, budget).export)},
+            {"Export": grpc.stream_unary_rpc_method_handler(_Service(signal, ingest, budget, turns).export)},
         )
         for signal in SIGNALS
     ]
@@ -84,21 +137,37 @@ def _handlers(ingest: Ingest, budget: limits.Budget) -> Sequence[grpc.GenericRpc
 class _Service:
     """The gRPC service of one signal."""
 
-    def __init__(self, signal: Signal, ingest: Ingest, budget: limits.Budget) -> None:
+    def __init__(self, signal: Signal, ingest: Ingest, budget: limits.Budget, turns: _Turns) -> None:
         self._signal = signal
         self._ingest = ingest
         self._budget = budget
+        self._turns = turns
 
-    async def export(self, body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        result = await answer.outcome(self._accept(body))
+    async def export(self, _messages: object, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        result = await answer.outcome(self._accept(context))
         if isinstance(result, Receipt):
             return answer.success(self._signal, result, Encoding.PROTOBUF)
+        self._budget.refusals.add(self._signal.path, result)
         told = verdict(result)
         status = answer.rpc_status(told)
         await context.abort(_CODES[told.code], status.message, ((_DETAILS, status.SerializeToString()),))
         raise AssertionError("abort raises")
 
-    async def _accept(self, body: bytes) -> Receipt:
-        with self._budget.admission() as admission:
+    async def _accept(self, context: grpc.aio.ServicerContext[Any, Any]) -> Receipt:
+        with self._turns, self._budget.admission() as admission:
+            body = await self._message(context)
             admission.add(len(body))
             return await self._signal.store(self._ingest, body)
+
+    async def _message(self, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        try:
+            async with asyncio.timeout(self._turns.read_timeout_s):
+                body = await context.read()
+        except TimeoutError:
+            raise SlowSender(
+                f"The message did not arrive within {self._turns.read_timeout_s:g} seconds. "
+                "Resend it, in smaller batches."
+            ) from None
+        if not isinstance(body, bytes):
+            raise SenderGone("The call ended before its message.")
+        return body

@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import ShuttingDown, UnsupportedType
 from loopgrid_collector.ingest import Ingest, Receipt
-from loopgrid_collector.receivers import answer, limits
+from loopgrid_collector.receivers import answer, cors, limits
 from loopgrid_collector.receivers.answer import Encoding
+from loopgrid_collector.receivers.health import State
 from loopgrid_collector.receivers.signals import SIGNALS, Signal
 from loopgrid_collector.receivers.status import (
     MethodNotAllowed,
@@ -34,11 +35,8 @@ INLINE_BYTES: Final = 64 * 2**10
 LARGE_BODIES_AT_ONCE: Final = 2
 """Larger ones take turns in threads, which bounds what their unpacked forms add to the memory."""
 
-# Stopping or not → status, encoding and body of ``/healthz``.
-_HEALTH: Final = {
-    False: (200, Encoding.JSON, b'{"status":"ok"}'),
-    True: (503, Encoding.JSON, b'{"status":"stopping"}'),
-}
+JSON_BODIES_AT_ONCE: Final = 1
+"""Large JSON bodies: parsing one stops the process, and its objects take several times its size."""
 
 
 def otlp_routes(
@@ -50,24 +48,40 @@ def otlp_routes(
         ingest: where requests go.
         config: its limits.
         budget: shared with other doors; by default one of its own.
+
+    Raises:
+        Misconfigured: an origin of ``cors_allowed_origins`` is none.
     """
     house = budget or limits.Budget(config.max_queued_bytes)
-    turns = asyncio.Semaphore(LARGE_BODIES_AT_ONCE)
-    endpoints = [(signal.path, _Endpoint(signal, ingest, config, house, turns)) for signal in SIGNALS]
+    turns = _Turns()
+    endpoints = [
+        (signal.path, cors.guarded(_Endpoint(signal, ingest, config, house, turns), config))
+        for signal in SIGNALS
+    ]
     return [Route(path + end, endpoint) for path, endpoint in endpoints for end in ("", "/")]
 
 
-def otlp_app(routes: Sequence[BaseRoute], stopping: Callable[[], bool]) -> ASGIApp:
+class _Turns:
+    """Large bodies take turns, on all paths together."""
+
+    def __init__(self) -> None:
+        self.expanding = asyncio.Semaphore(LARGE_BODIES_AT_ONCE)
+        self.converting = asyncio.Semaphore(JSON_BODIES_AT_ONCE)
+
+
+def otlp_app(routes: Sequence[BaseRoute], state: Callable[[], State]) -> ASGIApp:
     """The application of a port that speaks OTLP and nothing else, but for ``/healthz``.
 
     Args:
         routes: from ``otlp_routes``.
-        stopping: whether the server is on its way out.
+        state: what ``/healthz`` says; 200 if ready, else 503.
     """
 
     async def elsewhere(scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["path"] == "/healthz":
-            await _send(send, *_HEALTH[stopping()])
+            now = state()
+            told = b'{"status":"%s"}' % now.value.encode()
+            await _send(send, 200 if now is State.READY else 503, Encoding.JSON, told)
         else:
             known = ", ".join(signal.path for signal in SIGNALS)
             nothing = UnknownPath(f"Nothing is here. OTLP is taken at {known}.")
@@ -85,7 +99,7 @@ class _Endpoint:
         ingest: Ingest,
         config: CollectorConfig,
         budget: limits.Budget,
-        turns: asyncio.Semaphore,
+        turns: _Turns,
     ) -> None:
         self._signal = signal
         self._ingest = ingest
@@ -106,12 +120,14 @@ class _Endpoint:
         if isinstance(result, SenderGone):
             return
         if isinstance(result, Receipt):
-            await _send(send, 200, encoding, answer.success(self._signal, result, encoding))
+            told = {answer.RECEIPT_HEADER: answer.receipt_field(result)}
+            await _send(send, 200, encoding, answer.success(self._signal, result, encoding), told)
         else:
             # A sender that waits for "100 Continue" may or may not send its body after a refusal, so
             # what comes next on the connection could be either: it is not used again.
             waits = "expect" in Headers(scope=scope)
             unfinished = not body.complete and (body.begun or waits)
+            self._budget.refusals.add(self._signal.path, result)
             await _refuse(send, result, encoding, linger=body if unfinished else None)
 
     async def _accept(self, scope: Scope, body: _Body) -> Receipt:
@@ -123,26 +139,31 @@ class _Endpoint:
             known = " or ".join(known.value for known in Encoding)
             raise UnsupportedType(f"Send {known} as Content-Type.")
         coding = limits.coding_of(headers.get("content-encoding", ""))
+        most = self._config.max_body_bytes
+        if encoding is Encoding.JSON:
+            most = min(most, self._config.max_json_body_bytes)
         with self._budget.admission() as admission:
-            content = await body.read(admission, coding, self._config.max_body_bytes, headers)
+            content = await body.read(admission, coding, most, headers)
             if coding is not None:
-                content = await self._expanded(content, coding, admission)
+                content = await self._expanded(content, coding, most, admission)
             if encoding is Encoding.JSON:
                 content = await self._converted(content)
                 admission.add(len(content))
             return await self._signal.store(self._ingest, content)
 
-    async def _expanded(self, wire: bytes, coding: limits.Coding, admission: limits.Admission) -> bytes:
-        inflation = limits.Inflation(wire, coding, self._config.max_body_bytes, admission)
+    async def _expanded(
+        self, wire: bytes, coding: limits.Coding, most: int, admission: limits.Admission
+    ) -> bytes:
+        inflation = limits.Inflation(wire, coding, most, admission)
         if len(wire) > INLINE_BYTES or not inflation.advance(INLINE_BYTES):
-            async with self._turns:
+            async with self._turns.expanding:
                 await asyncio.to_thread(inflation.advance)
         return inflation.body()
 
     async def _converted(self, content: bytes) -> bytes:
         if len(content) <= INLINE_BYTES:
             return self._signal.from_json(content)
-        async with self._turns:
+        async with self._turns.converting:
             return await asyncio.to_thread(self._signal.from_json, content)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from threading import Lock
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+import pyarrow as pa
 import zstandard
 
 from loopgrid_collector.errors import Overloaded, TooLarge, Undecodable, UnsupportedCoding
+from loopgrid_collector.receivers.refusals import Refusals
 
 MAX_MEMBERS: Final = 4_096
 """Compressed streams that one body may concatenate: enough for block gzip, too few to burn a core."""
@@ -23,15 +26,23 @@ _DEFLATE_SLICE_BYTES: Final = 8 * 2**10
 _ZSTD_SLICE_BYTES: Final = 512
 _ZSTD_LEAST_WINDOW_BYTES: Final = 8 * 2**20
 
+_SNAPPY_FRAMES: Final = b"\xff\x06\x00\x00sNaPpY"
+_SNAPPY_LENGTH_BYTES: Final = 5
+
 # Framing that incompressible content gains at most: under 1 % for every coding, plus headers.
 _FRAMING_SHARE: Final = 64
 _FRAMING_BYTES: Final = 1_024
 
 
 class Budget:
-    """Bytes of bodies that may be in the house at once. Safe to use from any thread."""
+    """Bytes of bodies that may be in the house at once. Safe to use from any thread.
+
+    Attributes:
+        refusals: requests that the doors which share the budget refused, for this reason or another.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
+        self.refusals = Refusals()
         self._limit_bytes = limit_bytes
         self._in_use_bytes = 0
         self._lock = Lock()
@@ -139,6 +150,44 @@ _GZIP: Final = Coding("gzip", _DEFLATE_SLICE_BYTES, lambda _: zlib.decompressobj
 _DEFLATE: Final = Coding(
     "deflate", _DEFLATE_SLICE_BYTES, lambda _: zlib.decompressobj(15), concatenates=False
 )
+
+
+class _SnappyBlock:
+    """A snappy block, which is expanded in one go: it says beforehand how long it will be."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.eof = False
+        self.unused_data = b""
+
+    def decompress(self, data: bytes) -> bytes:
+        if data.startswith(_SNAPPY_FRAMES):
+            raise UnsupportedCoding(
+                "The body is framed snappy; send a plain snappy block, or gzip, deflate or zstd."
+            )
+        size = _leading_varint(data)
+        if size is None:
+            raise _damaged(_SNAPPY, "it does not begin with a length")
+        if size > self._max_bytes:
+            raise too_large(self._max_bytes)
+        self.eof = True
+        try:
+            expanded: bytes = pa.decompress(data, size, codec="snappy", asbytes=True)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(_SNAPPY, "the block is corrupt") from error
+        return expanded
+
+
+def _leading_varint(data: bytes) -> int | None:
+    number = 0
+    for place, byte in enumerate(data[:_SNAPPY_LENGTH_BYTES]):
+        number |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:  # noqa: PLR2004 — the last byte of a varint
+            return number
+    return None
+
+
+_SNAPPY: Final = Coding("snappy", sys.maxsize, _SnappyBlock, concatenates=False)
 _ZSTD: Final = Coding("zstd", _ZSTD_SLICE_BYTES, _zstd, concatenates=True)
 
 CODINGS: Final[dict[str, Coding | None]] = {
@@ -149,6 +198,7 @@ CODINGS: Final[dict[str, Coding | None]] = {
     "deflate": _DEFLATE,
     "zlib": _DEFLATE,
     "zstd": _ZSTD,
+    "snappy": _SNAPPY,
 }
 
 
@@ -161,7 +211,8 @@ def coding_of(content_encoding: str) -> Coding | None:
     name = content_encoding.strip().lower()
     if name not in CODINGS:
         raise UnsupportedCoding(
-            f"Content-Encoding {name[:40]!r} is not supported; send gzip, deflate or zstd, or no compression."
+            f"Content-Encoding {name[:40]!r} is not supported; send gzip, deflate, zstd "
+            "or snappy, or no compression."
         )
     return CODINGS[name]
 
@@ -177,7 +228,7 @@ def too_large(max_body_bytes: int) -> TooLarge:
     """The refusal of a body over the limit."""
     return TooLarge(
         f"The body is larger than {max_body_bytes} bytes after decompression. Send smaller batches, "
-        "or raise LOOPGRID_MAX_BODY_BYTES."
+        "or raise LOOPGRID_MAX_BODY_BYTES (for JSON LOOPGRID_MAX_JSON_BODY_BYTES)."
     )
 
 

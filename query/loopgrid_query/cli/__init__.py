@@ -21,7 +21,7 @@ def main() -> None:
             raise
         sys.stderr.write(
             f"loopgrid: the command line needs {missing.name}, which comes with the server extra; "
-            "install it with: pip install 'loopgrid[server]'\n"
+            "install it with its server extra (README, “Install”).\n"
         )
         code = 2
     sys.exit(code)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from loopgrid.errors import LoopGridError
+from loopgrid.version import version
 from loopgrid_collector.errors import CollectorError
 from loopgrid_query.cli import (
     comparison,
@@ -15,11 +17,13 @@ from loopgrid_query.cli import (
     demo,
     importing,
     judging,
+    renormalizing,
     replays,
     serving,
     sql,
+    verifying,
 )
-from loopgrid_query.cli.connection import EXAMPLE_ID
+from loopgrid_query.cli.connection import EXAMPLE_ID, example
 from loopgrid_query.cli.errors import FAILURE, CliError
 
 app = typer.Typer(
@@ -31,23 +35,47 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command(epilog="Example: loopgrid serve --ledger decisions.duckdb --port 8000")(serving.serve)
-app.command(epilog="Example: loopgrid demo")(demo.demo)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"loopgrid {version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """What stands before the command."""
+
+
+app.command(epilog=example("loopgrid serve --ledger decisions.duckdb --port 8000"))(serving.serve)
+app.command(epilog=example("loopgrid demo"))(demo.demo)
 app.add_typer(decisions.app, name="decisions")
-app.command(epilog=f"Example: loopgrid mark {EXAMPLE_ID} --reason 'Missed billing issue' --by dana")(
+app.command(epilog=example(f"loopgrid mark {EXAMPLE_ID}", "--reason 'Missed billing issue' --by dana"))(
     judging.mark
 )
-app.command(epilog=f"Example: loopgrid correct {EXAMPLE_ID} --output @right.json --by dana")(judging.correct)
-app.command(epilog=f"Example: loopgrid replay {EXAMPLE_ID} --override prompt.version=2 --app support_agent")(
-    replays.replay
+app.command(epilog=example(f"loopgrid correct {EXAMPLE_ID}", "--output @right.json --by dana"))(
+    judging.correct
 )
-app.command(epilog=f"Example: loopgrid compare {EXAMPLE_ID} rpl_8c2d3f405b6e47a19d0e1f2a3b4c5d6e")(
+app.command(
+    epilog=example(f"loopgrid replay {EXAMPLE_ID}", "--override prompt.version=2 --app support_agent")
+)(replays.replay)
+app.command(epilog=example(f"loopgrid compare {EXAMPLE_ID}", "rpl_8c2d3f405b6e47a19d0e1f2a3b4c5d6e"))(
     comparison.compare
 )
-app.command(epilog="Example: loopgrid sql 'SELECT model_name, count(*) FROM decisions GROUP BY ALL' --csv")(
-    sql.sql
+app.command(
+    epilog=example("loopgrid sql", "'SELECT model_name, count(*) FROM decisions GROUP BY ALL' --csv")
+)(sql.sql)
+app.command("import", epilog=example("loopgrid import traces.jsonl captured/"))(importing.import_files)
+app.command(epilog=example("loopgrid renormalize --ledger decisions.duckdb --dry-run"))(
+    renormalizing.renormalize
 )
-app.command("import", epilog="Example: loopgrid import traces.jsonl captured/")(importing.import_files)
+app.command(epilog=example("loopgrid verify --ledger decisions.duckdb --completeness"))(verifying.verify)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -20,6 +20,8 @@ from loopgrid_query.cli.gist import leaves, plain, whole
 from loopgrid_query.compare import same
 
 _ABSENT: Final = object()
+_NO_END: Final = object()
+"""In place of a replay's output where the replay failed."""
 _VERDICT_STYLES: Final = {
     "fixed": "bold green",
     "still_wrong": "bold red",
@@ -63,7 +65,7 @@ class Row:
     @property
     def differs(self) -> bool:
         """The replay says something else than the decision."""
-        return self.replay is not _ABSENT and not _same(self.replay, self.decision)
+        return self.replay not in (_ABSENT, _NO_END) and not _same(self.replay, self.decision)
 
 
 def rows_of(comparison: Mapping[str, Any]) -> list[Row]:
@@ -79,14 +81,16 @@ def rows_of(comparison: Mapping[str, Any]) -> list[Row]:
         given = [leaves(each.get("input"), "input") for each in (decision, result)]
         inputs = (Row(name, *(side.get(name, _ABSENT) for side in given)) for name in given[0] | given[1])
         rows += [row for row in inputs if not _same(row.decision, row.replay)]
+    failed = comparison["replay"]["status"] == "failed"
     columns = [
         leaves(decision.get("output"), "output"),
-        leaves(result.get("output"), "output") if result else {},
+        leaves(result.get("output"), "output") if result and not failed else {},
         leaves(truth.get("output"), "output") if truth else {},
     ]
-    for name in dict.fromkeys(name for column in columns for name in column):
-        rows.append(Row(name, *(column.get(name, _ABSENT) for column in columns)))
-    return rows
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    if failed:
+        columns[1] = {names[0]: _NO_END}
+    return rows + [Row(name, *(column.get(name, _ABSENT) for column in columns)) for name in names]
 
 
 def render(comparison: Mapping[str, Any], console: Console) -> Group:
@@ -121,6 +125,8 @@ def _cell(value: Any, truth: Any, *, differs: bool) -> Text:
     """Green where it says what the human says, red where not, yellow where only the replay moved."""
     if value is _ABSENT:
         return Text("")
+    if value is _NO_END:
+        return Text("(nothing ran to an end)", "dim")
     style = "yellow" if differs else ""
     if truth is not _ABSENT:
         style = "green" if _same(value, truth) else "red"

@@ -18,6 +18,16 @@ from loopgrid_query.cli.errors import CliError
 EXAMPLE_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
 """A decision id for the examples in the help."""
 
+
+def example(*lines: str) -> str:
+    """The end of a command's help: an example that no narrow terminal wraps, so that it can be pasted.
+
+    Args:
+        *lines: the command, in portions that fit a line of 80 characters.
+    """
+    return "\b\nExample: " + " \\\n  ".join(lines)
+
+
 Endpoint = Annotated[
     str | None,
     typer.Option(
@@ -29,6 +39,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the API giv
 _OVERLOADED: Final = frozenset({429, 503})
 _RETRIES: Final = 5
 _TIMEOUT_S: Final = 60.0
+
+MAX_CONNECTIONS: Final = 4
+"""Requests that a command may have under way at once."""
 
 
 def client(endpoint: str | None) -> LoopGrid:
@@ -47,7 +60,10 @@ class Answer:
 
 
 class Connection:
-    """Plain HTTP to one server, for what the public client does not do (OTLP, CSV)."""
+    """Plain HTTP to one server, for what the public client does not do (OTLP, CSV).
+
+    Threads may share one.
+    """
 
     def __init__(self, endpoint: str | None, *, timeout_s: float = _TIMEOUT_S) -> None:
         """Connect to `endpoint`, or where the environment says.
@@ -60,6 +76,7 @@ class Connection:
         self._headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
         # An overloaded server says when to come back; a connection that fails is said at once.
         self._pool = urllib3.PoolManager(
+            maxsize=MAX_CONNECTIONS,
             timeout=timeout_s,
             retries=urllib3.Retry(
                 total=_RETRIES,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from loopgrid_query.cli.connection import EXAMPLE_ID, AsJson, Endpoint, client
+from loopgrid_query.cli.connection import EXAMPLE_ID, AsJson, Endpoint, client, example
 from loopgrid_query.cli.console import Column, print_json, sheet, stderr, stdout, table
 from loopgrid_query.cli.errors import CliError
 from loopgrid_query.cli.gist import gist, leaves, whole
@@ -45,7 +45,7 @@ _SHOWN_FIRST: Final = (
 _SHOWN_NEVER: Final = frozenset({"decision_id", "trace_id", "span_id"})
 
 
-@app.command("list", epilog="Example: loopgrid decisions list --incorrect --prompt-version 1")
+@app.command("list", epilog=example("loopgrid decisions list --incorrect --prompt-version 1"))
 def list_decisions(
     endpoint: Endpoint = None,
     service_name: Annotated[str | None, typer.Option(help="Service that decided.")] = None,
@@ -69,9 +69,14 @@ def list_decisions(
     ] = None,
     q: Annotated[str | None, typer.Option("--q", help="Text to find in input or output.")] = None,
     metadata: Annotated[
-        list[str] | None, typer.Option(help="A metadata value, as in --metadata tier=gold.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A metadata value, as in tier=gold; repeatable."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Decisions on the page.")] = 20,
+    include_replays: Annotated[
+        bool | None,
+        typer.Option("--include-replays", help="Show the decisions that replays made, too."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Decisions on the page.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Page to go on with.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -91,6 +96,7 @@ def list_decisions(
         "incorrect": incorrect,
         "corrected": corrected,
         "q": q,
+        "include_replays": include_replays,
         "limit": limit,
         "cursor": cursor,
         "metadata": _metadata(metadata or []),
@@ -102,7 +108,7 @@ def list_decisions(
     _print_page(page)
 
 
-@app.command("show", epilog=f"Example: loopgrid decisions show {EXAMPLE_ID}")
+@app.command("show", epilog=example("loopgrid decisions show", EXAMPLE_ID))
 def show_decision(
     decision_id: Annotated[str, typer.Argument(help="Id of the decision.")],
     endpoint: Endpoint = None,
@@ -119,10 +125,10 @@ def show_decision(
 def judged(decision: Mapping[str, Any]) -> Text:
     """What people have said about a decision, in a word or two."""
     words = Text()
-    if decision.get("corrected"):
-        words.append("corrected", "green")
-    elif decision.get("incorrect"):
+    if decision.get("incorrect"):
         words.append("incorrect", "red")
+    if decision.get("corrected"):
+        words.append(", " if words else "").append("corrected", "green")
     return words
 
 

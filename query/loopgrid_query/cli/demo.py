@@ -36,7 +36,7 @@ SELECT output->>'action' AS action, count(*) AS decisions,
        count(*) FILTER (incorrect) AS incorrect, count(*) FILTER (corrected) AS corrected,
        count(*) FILTER (replay_of IS NOT NULL) AS replays
 FROM decisions WHERE decision_type = 'customer_support_reply'
-GROUP BY ALL ORDER BY incorrect DESC, replays DESC, decisions DESC, action LIMIT 6"""
+GROUP BY ALL ORDER BY incorrect DESC, replays DESC, decisions DESC, action"""
 
 
 @dataclass(slots=True)

@@ -8,11 +8,14 @@ place, and reading goes on.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
+
+import orjson
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -44,6 +47,12 @@ _SHAPES: Final = {
     Signal.LOGS: _Shape("resourceLogs", "scopeLogs", "logRecords"),
     Signal.METRICS: _Shape("resourceMetrics", "scopeMetrics", "metrics"),
 }
+_SOLE_LIST: Final = {
+    signal: re.compile(rb'\s*\{\s*"%s"\s*:\s*\[(.*)\]\s*\}\s*' % shape.resources.encode(), re.DOTALL)
+    for signal, shape in _SHAPES.items()
+}
+"""A JSON request that has its one list and nothing else, if what is captured reads as a list's inside."""
+
 _PROTOBUF_PATH: Final = (1, 2, 2)
 """Field numbers from a request down to its records; the same for all three signals."""
 
@@ -56,6 +65,8 @@ class Request:
         where: the file, with ``:line`` in a file of JSON lines.
         records: spans, log records or metrics in it, as far as its framing can be read.
         file_bytes: how far into its file reading has come with it.
+        line: the line it stands on in a file of JSON lines, else 0.
+        inside: where in ``body`` the inside of its one list stands, if JSON and nothing else is there.
     """
 
     where: str
@@ -64,15 +75,38 @@ class Request:
     body: bytes
     records: int
     file_bytes: int
+    line: int = field(default=0, compare=False)
+    inside: tuple[int, int] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A file or line that was not taken, and why."""
+    """A file or line that was not taken, and why.
+
+    Attributes:
+        where: as of a request.
+        reason: for people.
+        file_bytes: how far into its file reading has come; not past what may change.
+        line: as of a request.
+        passing: the next run may find otherwise: the file may become readable, its last line complete.
+    """
 
     where: str
     reason: str
     file_bytes: int = 0
+    line: int = 0
+    passing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a file has been read: bytes, and lines in a file of JSON lines."""
+
+    file_bytes: int = 0
+    line: int = 0
+
+
+BEGINNING: Final = Place()
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
@@ -87,22 +121,28 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def read_requests(path: Path, signal: Signal | None = None) -> Iterator[Request | Refusal]:
+def read_requests(
+    path: Path, signal: Signal | None = None, start: Place = BEGINNING
+) -> Iterator[Request | Refusal]:
     """The requests of one file, in its order.
 
     Args:
         path: a file; its suffix says protobuf or JSON.
         signal: what the requests carry where neither content nor file name tell.
+        start: the place to go on from. A file that is one request is read whole or, at its end, not.
     """
     try:
+        if start.file_bytes and start.file_bytes == path.stat().st_size:
+            return
         if path.suffix in _PROTOBUF_SUFFIXES:
             yield _protobuf_request(path, signal)
         elif path.suffix in _JSON_SUFFIXES:
-            yield from _json_requests(path)
+            yield from _json_requests(path, start)
         else:
-            yield Refusal(str(path), f"its name ends in none of {', '.join(sorted(SUFFIXES))}")
+            reason = f"its name ends in none of {', '.join(sorted(SUFFIXES))}"
+            yield Refusal(str(path), reason, passing=True)
     except OSError as error:
-        yield Refusal(str(path), error.strerror or str(error))
+        yield Refusal(str(path), error.strerror or str(error), passing=True)
 
 
 def count_protobuf_records(body: bytes) -> int | None:
@@ -127,7 +167,8 @@ def count_protobuf_records(body: bytes) -> int | None:
 def _protobuf_request(path: Path, signal: Signal | None) -> Request | Refusal:
     named = [known for known in Signal if known.value in path.name.lower()]
     if signal is None and len(named) != 1:
-        return Refusal(str(path), "its name says neither traces, logs nor metrics; give --signal", 0)
+        reason = "its name says neither traces, logs nor metrics; give --signal"
+        return Refusal(str(path), reason, passing=True)
     body = path.read_bytes()
     records = count_protobuf_records(body)
     if records is None:
@@ -135,28 +176,40 @@ def _protobuf_request(path: Path, signal: Signal | None) -> Request | Refusal:
     return Request(str(path), signal or named[0], PROTOBUF, body, records, len(body))
 
 
-def _json_requests(path: Path) -> Iterator[Request | Refusal]:
+def _json_requests(path: Path, start: Place) -> Iterator[Request | Refusal]:
     """JSON lines where the first line is a whole object, one object otherwise."""
     with path.open("rb") as file:
         first = file.readline()
         rest = file.readline()
     if path.suffix == ".json" and not (rest.strip() and _parses(first)):
         body = path.read_bytes()
-        yield _json_request(str(path), body, len(body))
+        yield _json_request(str(path), body, Place(len(body)))
         return
-    done = 0
+    done = start.file_bytes
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            done += len(line)
-            if line.strip():
-                yield _json_request(f"{path}:{number}", line, done)
+        file.seek(done)
+        for number, line in enumerate(file, start=start.line + 1):
+            before, done = done, done + len(line)
+            if not line.strip():
+                continue
+            item = _json_request(f"{path}:{number}", line, Place(done, number))
+            if isinstance(item, Refusal) and not line.endswith(b"\n"):
+                item = Refusal(item.where, item.reason, before, number - 1, passing=True)
+            yield item
 
 
-def _json_request(where: str, body: bytes, file_bytes: int) -> Request | Refusal:
+def _json_request(where: str, body: bytes, end: Place) -> Request | Refusal:
+    for signal, form in _SOLE_LIST.items():
+        found = form.fullmatch(body)
+        resources = found and _list(body[slice(*found.span(1))])
+        if found and resources is not None:
+            shape = _SHAPES[signal]
+            records = _count_json_records({shape.resources: resources}, shape)
+            return Request(where, signal, JSON, body, records, end.file_bytes, end.line, found.span(1))
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
-        return Refusal(where, f"it is not JSON ({error})", file_bytes)
+        return Refusal(where, f"it is not JSON ({error})", end.file_bytes, end.line)
     held = [
         signal
         for signal, shape in _SHAPES.items()
@@ -164,9 +217,23 @@ def _json_request(where: str, body: bytes, file_bytes: int) -> Request | Refusal
     ]
     if len(held) != 1:
         keys = ", ".join(shape.resources for shape in _SHAPES.values())
-        return Refusal(where, f"it is not an OTLP request: it needs one of {keys}", file_bytes)
+        return Refusal(where, f"it is not an OTLP request: it needs one of {keys}", end.file_bytes, end.line)
     records = _count_json_records(request, _SHAPES[held[0]])
-    return Request(where, held[0], JSON, body, records, file_bytes)
+    return Request(where, held[0], JSON, body, records, end.file_bytes, end.line)
+
+
+def _list(inside: bytes) -> list[Any] | None:
+    """The list that these bytes are in brackets; None if they are none."""
+    try:
+        found: list[Any] = orjson.loads(b"[%s]" % inside)
+    except orjson.JSONDecodeError:
+        return None
+    return found
+
+
+def resources_key(signal: Signal) -> str:
+    """The key of a JSON request that holds everything else."""
+    return _SHAPES[signal].resources
 
 
 def _count_json_records(request: dict[str, Any], shape: _Shape) -> int:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from loopgrid.tracing import unrecorded
 from loopgrid_query.cli.connection import AsJson, Endpoint, client
 from loopgrid_query.cli.console import print_json, stdout
 from loopgrid_query.cli.errors import NEGATIVE, CliError
@@ -26,7 +27,10 @@ def replay(
     decision_id: Annotated[str, typer.Argument(help="Id of the decision.")],
     override: Annotated[
         list[str] | None,
-        typer.Option(help="What to change, as in prompt.version=2 or model.name=gpt-4o; repeatable."),
+        typer.Option(
+            metavar="PATH=VALUE",
+            help="What to change, as in prompt.version=2 or model.name=gpt-4o; repeatable.",
+        ),
     ] = None,
     app: Annotated[
         str | None,
@@ -37,7 +41,8 @@ def replay(
 ) -> None:
     """Replay a decision with overrides.
 
-    With --app, the decorated function runs again in this process and its result is recorded.
+    With --app, the decorated function runs again in this process and its result is recorded. Calls
+    that the module makes while it is imported are not: keep them under if __name__ == "__main__".
     Without, the replay is recorded as asked for, and the server says what it takes to run it.
     Exits 1 where the replay failed or was refused.
     """
@@ -63,6 +68,8 @@ def replay(
 def load(module: str) -> None:
     """Imports the module that holds a decorated function, from the working directory too.
 
+    Decorated functions that the module calls on import run and are not recorded.
+
     Raises:
         CliError: there is no such module, or it fails on import.
     """
@@ -70,7 +77,8 @@ def load(module: str) -> None:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        importlib.import_module(module)
+        with unrecorded():
+            found = importlib.import_module(module)
     except ModuleNotFoundError as missing:
         if missing.name and f"{module}.".startswith(f"{missing.name}."):
             raise CliError(
@@ -80,6 +88,9 @@ def load(module: str) -> None:
     except (Exception, SystemExit) as error:
         # The user's module may raise anything; whatever it is, it becomes a sentence.
         raise CliError(f"{module!r} fails on import: {type(error).__name__}: {error}.") from error
+    if hasattr(found, "__path__") and getattr(found, "__file__", None) is None:
+        # Python takes any folder for a package; this one holds no code of that name.
+        raise CliError(f"{module!r} is a folder here and no module; run it where the module is.")
 
 
 def _print_replay(made: Mapping[str, Any]) -> None:

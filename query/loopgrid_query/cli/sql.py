@@ -33,8 +33,9 @@ def sql(
 ) -> None:
     """Run a read-only query over the ledger.
 
-    The views are decisions, steps, marks, corrections, ground_truth, replays, spans, events, producers,
-    quarantine, conflicts and commits. Rows wider than the terminal are printed one below the other.
+    The views are decisions, steps, marks, corrections, ground_truth, replays, experiments, spans,
+    events, producers, quarantine, conflicts and commits. Rows wider than the terminal are printed one
+    below the other.
     """
     if as_json and as_csv:
         raise CliError("--json and --csv exclude each other; give one of them.")
@@ -65,7 +66,9 @@ def _csv(endpoint: str | None, query: str) -> str:
     try:
         raise CliError(str(json.loads(text)["detail"]))
     except (ValueError, KeyError, TypeError):
-        raise CliError(f"the server answered {answer.status}; check the endpoint.") from None
+        raise CliError(
+            f"the server answered HTTP {answer.status}: is that the API port, by default 8000?"
+        ) from None
 
 
 def _print_result(result: Mapping[str, Any]) -> None:

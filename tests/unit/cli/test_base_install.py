@@ -19,5 +19,6 @@ def test_one_sentence_says_which_extra_to_install(missing):
     )
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert "loopgrid[server]" in ended.stderr
+    assert "install it with its server extra (README, “Install”)" in ended.stderr
+    assert "pip install" not in ended.stderr, "the package index has another loopgrid"
     assert len(ended.stderr.splitlines()) == 1

@@ -25,6 +25,7 @@ def side(output: Any, version: str) -> dict[str, Any]:
 def comparison(result: Any = RIGHT, truth: Any = RIGHT, verdict: str = "fixed") -> dict[str, Any]:
     return {
         "decision": side(WRONG, "1"),
+        "replay": {"status": "pending" if result is None else "completed"},
         "result": side(result, "2") if result is not None else None,
         "ground_truth": {"output": truth} if truth is not None else None,
         "verdict": verdict,
@@ -75,6 +76,15 @@ def test_a_replay_that_ran_nothing_shows_an_empty_column():
     shown = text(comparison(result=None, verdict="not_comparable"))
     assert "≠" not in shown
     assert "not_comparable" in shown
+
+
+def test_a_replay_that_failed_says_once_that_nothing_ran_to_an_end():
+    compared = comparison(truth=None, verdict="not_comparable")
+    compared["replay"]["status"], compared["result"]["output"] = "failed", None
+    shown = text(compared)
+    assert [row.name for row in rows_of(compared)][2:] == ["output.action", "output.response"]
+    assert shown.count("(nothing ran to an") == 1
+    assert "null" not in shown
 
 
 def test_outputs_of_different_shapes_stand_in_lines_of_their_own():

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loopgrid_collector.errors import Undecodable
+from loopgrid_collector.otlp import decode
 from loopgrid_collector.otlp.attributes import ABSENT, Attributes, Type
 from loopgrid_collector.otlp.decode import decode_logs, decode_traces
 from tests.support.spans import any_value, attributes, chat, log_record, logs, span, traces
@@ -255,3 +256,11 @@ def test_invalid_utf8_inside_an_event_costs_only_its_own_span() -> None:
 
     assert 2 == batch.rows
     assert ["unreadable"] == [item.reason_code for item in batch.refused]
+
+
+@pytest.mark.parametrize("number", [decode.MAX_REFUSED + 1, decode.MAX_ITEMS + 1])
+def test_a_request_of_countless_empty_items_is_refused_as_a_whole(number: int) -> None:
+    body = _field(1, _field(2, b"\x12\x00" * number))
+
+    with pytest.raises(Undecodable):
+        decode_traces(body)

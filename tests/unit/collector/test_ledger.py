@@ -141,6 +141,24 @@ def test_everything_handed_in_before_closing_is_there_after_reopening(tmp_path: 
         assert [] == it.broken_evidence()
 
 
+def test_a_span_stored_before_a_restart_is_known_after_it(tmp_path: Path) -> None:
+    body = traces(*(chat(2**63 + number) for number in range(1, 6)))
+    with house(tmp_path) as it:
+        assert 5 == it.ingest.traces_blocking(body).stored
+
+    with house(tmp_path) as it:
+        assert 5 == len(it.ledger._opened.known)
+        assert Receipt(duplicates=5) == it.ingest.traces_blocking(body)
+
+
+def test_clients_of_the_sql_door_still_get_ids_as_text_from_arrow(tmp_path: Path) -> None:
+    with house(tmp_path) as it:
+        it.ingest.traces_blocking(traces(chat(1)))
+        with it.ledger.cursor() as cursor:
+            table = cursor.execute("SELECT trace_id FROM store.spans").to_arrow_table()
+    assert "string" == str(table.schema.field("trace_id").type)
+
+
 def test_after_closing_nothing_is_accepted(tmp_path: Path) -> None:
     with house(tmp_path) as it:
         pass

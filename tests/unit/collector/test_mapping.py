@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loopgrid_collector import mapping
-from loopgrid_collector.dialects.normalise import normalise_spans
+from loopgrid_collector.dialects.normalise import MAPPING_VERSION, normalise_spans
 from loopgrid_collector.otlp.attributes import Attributes
 from tests.support.ledgers import house
 from tests.support.spans import chat, log_record, logs, traces
@@ -29,7 +29,7 @@ def test_a_span_that_a_dialect_fails_on_is_stored_unmapped_and_its_neighbours_ar
         receipt = it.ingest.traces_blocking(traces(chat(1), chat(2, poison=True), chat(3)))
 
         assert (3, 0) == (receipt.stored, receipt.rejected)
-        assert [("inference", 1), ("other", 0), ("inference", 1)] == it.rows(
+        assert [("inference", MAPPING_VERSION), ("other", 0), ("inference", MAPPING_VERSION)] == it.rows(
             "SELECT kind, mapping_version FROM store.spans ORDER BY span_id"
         )
         assert 2 == it.count("decisions")

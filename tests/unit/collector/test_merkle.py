@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import uuid
 from itertools import product
+from typing import Any
 
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loopgrid_collector.ledger import merkle
-from loopgrid_collector.ledger.digest import ENTRIES, digest, digests, frame
+from loopgrid_collector.ledger.digest import ENTRIES, Form, digest, frame
+from loopgrid_collector.ledger.framing import column_digests
+from loopgrid_collector.ledger.records import uuids
 
 # Published test vectors of certificate-transparency-go (RFC 6962): inputs, and the root over the first n.
 LEAVES = [
@@ -68,12 +72,26 @@ def test_every_column_and_the_salt_enter_the_digest() -> None:
     assert 2 * (1 + len(row)) == len(found)
 
 
-def test_column_wise_and_row_wise_digests_agree() -> None:
-    columns = {name: [f"{name}{n}" for n in range(3)] for name in (*ENTRIES.facts, *ENTRIES.content)}
-    salts = [bytes([n]) * 16 for n in range(3)]
+cell = st.none() | st.text(st.characters(codec="utf-8")) | st.text(max_size=0)
+number = st.none() | st.integers(0, 2**64 - 1)
+
+
+@given(st.lists(st.tuples(cell, cell, number, st.none() | st.binary(min_size=16, max_size=16)), max_size=5))
+def test_column_wise_and_row_wise_digests_agree(rows: list[tuple[Any, ...]]) -> None:
+    form = Form("any", b"any\n", facts=("number", "id"), content=("text", "more"))
+    table = pa.table(
+        {
+            "text": pa.array([row[0] for row in rows], pa.string()),
+            "more": pa.array([row[1] for row in rows], pa.string()),
+            "number": pa.array([row[2] for row in rows], pa.uint64()),
+            "id": uuids([row[3] for row in rows]),
+        }
+    )
+    salts = [bytes([position]) * 16 for position in range(len(rows))]
 
     by_row = [
-        digest(ENTRIES, {name: values[n] for name, values in columns.items()}, salts[n]) for n in range(3)
+        digest(form, {"text": row[0], "more": row[1], "number": row[2], "id": row[3]}, salt)
+        for row, salt in zip(rows, salts, strict=True)
     ]
 
-    assert by_row == digests(ENTRIES, columns, salts)
+    assert by_row == column_digests(form, table, pa.array(salts, pa.binary())).to_pylist()

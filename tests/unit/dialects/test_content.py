@@ -251,7 +251,7 @@ def test_a_decisions_text_that_is_cut_is_kept_as_text_and_flagged():
     found = span({"loopgrid.record.version": 1, "loopgrid.decision.output": '{"response": "Your acc'})
 
     assert found.output == '{"response": "Your acc'
-    assert found.lossiness == ["output:unparsable"]
+    assert found.lossiness == ["output:unparsable", "output:truncated"]
 
 
 def test_a_tools_plain_text_is_no_loss():

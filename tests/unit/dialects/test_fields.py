@@ -280,3 +280,22 @@ def test_the_function_is_that_of_a_decision_and_of_no_other_span():
 )
 def test_how_a_decision_can_be_replayed(attributes, grade):
     assert span(attributes).replayability == grade
+
+
+@pytest.mark.parametrize(
+    ("losses", "grade"),
+    [
+        (["input.message:truncated:20"], "none"),
+        (["output:truncated:20", "input:not_bound"], "none"),
+        (["output:truncated:20"], "rebuildable"),
+        ([], "rebuildable"),
+    ],
+)
+def test_a_decision_whose_input_is_incomplete_cannot_be_rebuilt(losses, grade):
+    call = {
+        "loopgrid.record.version": 1,
+        "loopgrid.decision.input": '{"message": "I was"}',
+        "code.function.name": "app.reply",
+    }
+
+    assert span({**call, "loopgrid.capture.lossiness": losses}).replayability == grade

@@ -58,7 +58,15 @@ def test_every_parser_and_dialect_that_a_table_names_exists(dialect):
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 def test_every_form_of_content_that_a_table_names_exists(dialect):
-    forms = {"messages", "document", "events", "flattened", "openinference", "vercel_answer"}
+    forms = {
+        "messages",
+        "document",
+        "events",
+        "bedrock_events",
+        "flattened",
+        "openinference",
+        "vercel_answer",
+    }
 
     for place in (*dialect.input, *dialect.output, *dialect.raw_input, *dialect.raw_output):
         assert place.form in forms

@@ -26,13 +26,14 @@ def known_keys():
                 key for place in places for key in place.keys
             }
             keys |= {f"{place.prefix}x" for place in places if place.prefix}
-        for place in (*dialect.input, *dialect.output, *dialect.raw_input, *dialect.raw_output):
+        contents = (*dialect.input, *dialect.output, *dialect.raw_input, *dialect.raw_output)
+        for place in (*contents, *dialect.tools):
             keys |= (
                 {place.key}
                 if place.key
                 else {f"{place.prefix}0.content", f"{place.prefix}1.tool_calls.0.name"}
             )
-        keys |= {*dialect.system, *dialect.tools}
+        keys |= set(dialect.system)
     return sorted(keys - {""})
 
 

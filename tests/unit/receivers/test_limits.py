@@ -132,9 +132,9 @@ def test_an_uncompressed_body_has_no_coding(header):
     assert limits.coding_of(header) is None
 
 
-@pytest.mark.parametrize("header", ["br", "gzip, gzip", "snappy", "gzip\N{LATIN SMALL LETTER E WITH ACUTE}"])
+@pytest.mark.parametrize("header", ["br", "gzip, gzip", "lz4", "gzip\N{LATIN SMALL LETTER E WITH ACUTE}"])
 def test_a_coding_that_is_not_read_is_named_in_the_refusal(header):
-    with pytest.raises(UnsupportedCoding, match="send gzip, deflate or zstd") as refused:
+    with pytest.raises(UnsupportedCoding, match="send gzip, deflate, zstd or snappy") as refused:
         limits.coding_of(header)
 
     assert repr(header) in refused.value.message

@@ -15,8 +15,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from loopgrid_collector.errors import Undecodable
 from loopgrid_collector.otlp import json_decode
-
-SPAN_PATH = "resourceSpans[0].scopeSpans[0].spans[0]"
+from loopgrid_collector.otlp.decode import decode_logs, decode_traces
+from loopgrid_collector.otlp.envelope import cut
 
 
 def body_with(span: object) -> bytes:
@@ -36,9 +36,19 @@ def read_value(value: object):
 
 
 def refusal(body: bytes) -> str:
+    """Why the whole request is refused."""
     with pytest.raises(Undecodable) as refused:
         json_decode.traces(body)
     return refused.value.message
+
+
+def span_refusal(body: bytes) -> str:
+    """Why the one span of a request that is taken is refused."""
+    (item,) = cut([json_decode.traces(body)]).items.to_pylist()
+    assert item.startswith(json_decode.REFUSED_MARK)
+    reason = json_decode.why_refused("traces", item.removeprefix(json_decode.REFUSED_MARK))
+    assert reason is not None
+    return reason
 
 
 @pytest.mark.parametrize("text", ["0af7651916cd43dd8448eb211c80319c", "0AF7651916CD43DD8448EB211C80319C"])
@@ -54,9 +64,9 @@ def test_an_empty_id_is_an_absent_one():
     "wrong", ["CvdlGRbNQ92ESOshHIAxnA==", "0af", "zz" * 16, " af7651916cd43dd8448eb211c80319c", 7, ["00"]]
 )
 def test_an_id_that_is_not_hexadecimal_is_refused_by_name_and_never_stored_as_other_bytes(wrong):
-    message = refusal(body_with({"traceId": wrong}))
+    message = span_refusal(body_with({"traceId": wrong}))
 
-    assert f"{SPAN_PATH}.traceId: expected" in message
+    assert message.startswith("traceId: expected")
     assert str(wrong) not in message
 
 
@@ -99,9 +109,9 @@ def test_an_integer_may_be_written_as_a_float_without_a_fraction(notation, numbe
     [1.5, "1.5", 2**63, str(2**63), -(2**63) - 1, 2**64, 1e17, "", "abc", "1_000", "٣", "1e9999", True, []],
 )
 def test_an_integer_that_cannot_be_stored_exactly_is_refused(wrong):
-    message = refusal(body_with({"attributes": [{"key": "k", "value": {"intValue": wrong}}]}))
+    message = span_refusal(body_with({"attributes": [{"key": "k", "value": {"intValue": wrong}}]}))
 
-    assert f"{SPAN_PATH}.attributes[0].value.intValue: " in message
+    assert "attributes[0].value.intValue: " in message
 
 
 def test_an_enum_is_an_integer_known_or_not_or_a_name():
@@ -111,9 +121,9 @@ def test_an_enum_is_an_integer_known_or_not_or_a_name():
 
 
 def test_an_unknown_name_of_an_enum_is_refused_with_the_nearest_one():
-    message = refusal(body_with({"kind": "SPAN_KIND_CLEINT"}))
+    message = span_refusal(body_with({"kind": "SPAN_KIND_CLEINT"}))
 
-    assert f"{SPAN_PATH}.kind: not a name of SpanKind; did you mean SPAN_KIND_CLIENT?" in message
+    assert "kind: not a name of SpanKind; did you mean SPAN_KIND_CLIENT?" in message
 
 
 def test_snake_case_names_are_read_like_camel_case_ones():
@@ -168,7 +178,7 @@ def test_bytes_are_base64_of_either_alphabet_with_or_without_padding(text):
 
 @pytest.mark.parametrize("wrong", ["a", "a b=", "é", 5])
 def test_bytes_that_are_not_base64_are_refused(wrong):
-    assert "expected base64" in refusal(
+    assert "expected base64" in span_refusal(
         body_with({"attributes": [{"key": "k", "value": {"bytesValue": wrong}}]})
     )
 
@@ -182,15 +192,23 @@ def test_doubles_keep_what_json_numbers_cannot_say():
     assert read_value({"doubleValue": 3}).double_value == 3.0
 
 
-@pytest.mark.parametrize("wrong", ["1e400", '"1e400"', '"nan"', '"inf"', "true", "NaN"])
+@pytest.mark.parametrize("wrong", ['"1e400"', '"nan"', '"inf"', "true"])
 def test_a_double_out_of_range_or_not_a_number_is_refused(wrong):
     body = body_with({"attributes": [{"key": "k", "value": {"doubleValue": "HERE"}}]})
 
-    assert refusal(body.replace(b'"HERE"', wrong.encode()))
+    assert "doubleValue: " in span_refusal(body.replace(b'"HERE"', wrong.encode()))
+
+
+@pytest.mark.parametrize("wrong", ["1e400", "NaN", "Infinity"])
+def test_a_number_that_json_has_not_got_makes_the_body_no_json(wrong):
+    body = body_with({"attributes": [{"key": "k", "value": {"doubleValue": "HERE"}}]})
+
+    assert "not JSON" in refusal(body.replace(b'"HERE"', wrong.encode()))
+    assert "not JSON" in refusal(body.replace(b'"HERE"', wrong.encode() + b',"a":"\\ud800"'))
 
 
 def test_two_members_of_a_choice_are_refused():
-    message = refusal(
+    message = span_refusal(
         body_with({"attributes": [{"key": "k", "value": {"stringValue": "a", "intValue": "1"}}]})
     )
 
@@ -211,8 +229,21 @@ def test_a_byte_order_mark_and_an_escaped_nul_are_tolerated():
 
 
 @pytest.mark.parametrize("wrong", [b'"\\ud800"', b'"\xff"'])
-def test_text_that_is_not_unicode_is_refused(wrong):
-    assert "not JSON" in refusal(body_with({"name": "HERE"}).replace(b'"HERE"', wrong))
+def test_text_that_is_not_unicode_costs_its_own_span_only(wrong):
+    good = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "é"}
+    spans = [good, {**good, "spanId": "ef" * 8, "name": "HERE"}]
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode()
+    batch = decode_traces(json_decode.traces(body.replace(b'"HERE"', wrong)))
+
+    assert batch.columns["name"].to_pylist() == ["é"]
+    assert [item.reason.partition(":")[0] for item in batch.refused] == ["name"]
+
+
+@pytest.mark.parametrize("wrong", [b'"\\ud800"', b'"\xff"'])
+def test_text_that_is_not_unicode_outside_of_a_span_is_refused(wrong):
+    body = b'{"resourceSpans":[{"schemaUrl":HERE,"scopeSpans":[]}]}'
+
+    assert "resourceSpans[0].schemaUrl: expected text" in refusal(body.replace(b"HERE", wrong))
 
 
 @pytest.mark.parametrize("levels", [1, 10, 47])
@@ -220,9 +251,43 @@ def test_values_nest_as_deep_as_the_protobuf_runtime_reads_them(levels):
     assert read(nested(levels)).resource_spans
 
 
-@pytest.mark.parametrize("levels", [48, 100, 10_000, 1_000_000])
-def test_values_nested_deeper_are_refused(levels):
-    assert refusal(nested(levels))
+@pytest.mark.parametrize("levels", [48, 100, 200])
+def test_values_nested_deeper_cost_their_own_span(levels):
+    assert "nested deeper than 100 messages" in span_refusal(nested(levels))
+
+
+@pytest.mark.parametrize("levels", [10_000, 1_000_000])
+def test_values_nested_deeper_than_json_is_read_are_refused(levels):
+    assert "not JSON" in refusal(nested(levels))
+
+
+@pytest.mark.parametrize("item", [{"traceId": "not hexadecimal"}, None, "x", 5, []])
+def test_an_item_that_does_not_fit_is_kept_as_its_json_and_costs_no_neighbour(item):
+    good = {"traceId": "ab" * 16, "spanId": "cd" * 8, "timeUnixNano": "1"}
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [good, item, good]}]}]}
+    batch = decode_traces(json_decode.traces(json.dumps(body).encode()))
+    body = {"resourceLogs": [{"scopeLogs": [{"logRecords": [good, item, good]}]}]}
+    records = decode_logs(json_decode.logs(json.dumps(body).encode()))
+
+    assert (batch.rows, records.rows) == (2, 2)
+    assert [json.loads(refused.payload) for refused in batch.refused + records.refused] == [item, item]
+
+
+@pytest.mark.parametrize(
+    "lists", [[[None] * 10_001], [[None]] * 10_001], ids=["in one list", "in as many lists"]
+)
+def test_more_misfits_than_a_sender_can_mean_are_refused_as_a_whole(lists):
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": spans} for spans in lists]}]}
+
+    assert "not OTLP/JSON" in refusal(json.dumps(body).encode())
+
+
+def test_the_mark_of_a_refused_item_in_front_of_anything_else_makes_an_unreadable_item():
+    pretended = json_decode.REFUSED_MARK + b"{}"
+    request = bytes((0x0A, len(pretended) + 4, 0x12, len(pretended) + 2, 0x12, len(pretended))) + pretended
+    (refused,) = decode_traces(request).refused
+
+    assert (refused.reason_code, refused.payload) == ("unreadable", pretended)
 
 
 def nested(levels: int) -> bytes:
@@ -243,8 +308,8 @@ def test_a_body_that_is_not_json_is_refused(wrong):
         ({"resourceSpans": {}}, "resourceSpans: expected a list, found an object"),
         ({"resourceSpans": [None]}, "resourceSpans[0]: expected an object, found null"),
         (
-            {"resourceSpans": [{"scopeSpans": [{"spans": ["x"]}]}]},
-            f"{SPAN_PATH}: expected an object, found a string",
+            {"resourceSpans": [{"scopeSpans": [{"spans": "x"}]}]},
+            "resourceSpans[0].scopeSpans[0].spans: expected a list, found a string",
         ),
         (
             {"resourceSpans": [{"resource": {"attributes": [{"key": 5}]}}]},

@@ -133,6 +133,12 @@ def test_a_problem_becomes_its_error_with_the_servers_words(grid, receiver, stat
     assert len(receiver.requests) == 1
 
 
+def test_an_address_that_knows_no_such_path_may_be_another_port(grid, receiver):
+    receiver.script(Answer(404))
+    with pytest.raises(errors.NotFound, match="is that the API port, by default 8000"):
+        grid.get_decision(ID)
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_reading_is_tried_again_and_writing_only_when_asked_to(grid, receiver, status):
     receiver.script(problem(status, "busy"), ok({"a": 1}))

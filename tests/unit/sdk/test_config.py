@@ -13,6 +13,14 @@ from loopgrid.errors import Misconfigured
 from loopgrid.tracing import settings
 
 
+def test_a_password_in_the_endpoint_is_in_no_message():
+    with pytest.raises(Misconfigured) as refused:
+        Config(endpoint="http://ada:secret@127.0.0.1:8000")
+
+    assert "//…@127.0.0.1:8000" in refused.value.message
+    assert "secret" not in refused.value.message
+
+
 def test_without_settings_there_are_defaults():
     assert Config.from_env({}) == Config()
     assert Config().endpoint == "http://127.0.0.1:8000"

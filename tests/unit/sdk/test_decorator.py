@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
 import loopgrid
+from loopgrid import tracing
 from loopgrid.schema import RECORD_VERSION
 from tests.unit.sdk.conftest import QUICK
 
@@ -340,13 +341,25 @@ def test_disabled_runs_the_function_and_nothing_else(receiver):
     assert receiver.requests == []
 
 
+def test_inside_unrecorded_calls_run_and_leave_no_record_and_after_it_they_do(decided):
+    with tracing.unrecorded():
+        with tracing.unrecorded():
+            assert greet("Ada") == "hello Ada"
+        assert greet("Bob") == "hello Bob"
+        assert loopgrid.current().decision_id is None
+    greet("Cleo")
+
+    assert decided().input == {"name": "Cleo", "loud": False}
+    assert loopgrid.counters() == {"started": 1, "acknowledged": 1}
+
+
 def test_a_setting_that_cannot_be_meant_costs_the_record_but_not_the_call(monkeypatch, caplog):
     monkeypatch.setenv("LOOPGRID_ENDPOINT", "localhost:8000")
 
     assert [greet("Ada") for _ in range(3)] == ["hello Ada"] * 3
     assert loopgrid.counters() == {"open_failed": 3}
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert "Misconfigured" in warning
+    assert "the endpoint 'localhost:8000' is no URL LoopGrid can use: write it like http://127" in warning
     assert "Ada" not in warning
 
 

@@ -7,19 +7,26 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 import loopgrid
-from tests.support.otlp_receiver import OtlpReceiver
+from tests.support.otlp_receiver import Answer, OtlpReceiver
 
 
-def run(program: str, receiver: OtlpReceiver | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    program: str,
+    receiver: OtlpReceiver | None = None,
+    started_as: tuple[str, ...] = (),
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run a program in an interpreter of its own, warnings as errors."""
     environ = {**os.environ, **({} if receiver is None else {"LOOPGRID_ENDPOINT": receiver.url})}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
+        [sys.executable, "-W", "error", *(started_as or ("-c", textwrap.dedent(program)))],
         env=environ,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=60,
@@ -66,9 +73,54 @@ def test_a_script_that_just_ends_has_delivered_its_decisions(receiver):
     assert [span.output for span in receiver.spans] == ["words"]
 
 
-def test_a_script_that_ends_without_a_collector_says_what_is_lost():
+@pytest.mark.parametrize(("number", "said"), [(1, "1 decision is"), (600, "600 decisions are")])
+def test_a_script_that_ends_where_nothing_listens_says_so_and_does_not_wait(number, said):
+    """It may wait for five minutes; the limit of `run` is one."""
     with OtlpReceiver() as gone:
         pass
+    done = run(
+        """
+        import loopgrid
+
+        loopgrid.configure(delivery=loopgrid.DeliveryLimits(exit_flush_s=300.0))
+
+        @loopgrid.decision
+        def last() -> None: ...
+
+        for _ in range(NUMBER):
+            last()
+        """.replace("NUMBER", str(number)),
+        gone,
+    )
+
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"LoopGrid: {said} lost: no server listens at {gone.url}; "
+        "start one with `loopgrid serve`, or set LOOPGRID_ENDPOINT\n"
+    )
+
+
+def test_a_script_that_ends_waits_for_a_collector_that_is_there_but_not_ready(receiver):
+    receiver.script(Answer(503, {"Retry-After": "0"}), Answer(503, {"Retry-After": "0"}))
+    done = run(
+        """
+        import loopgrid
+
+        @loopgrid.decision
+        def last() -> str:
+            return "words"
+
+        last()
+        """,
+        receiver,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [span.output for span in receiver.spans] == ["words"]
+
+
+def test_a_script_that_ends_says_what_a_collector_that_never_gets_ready_has_not_taken(receiver):
+    receiver.script(*[Answer(503, {"Retry-After": "0"})] * 1000)
     done = run(
         """
         import loopgrid
@@ -80,12 +132,85 @@ def test_a_script_that_ends_without_a_collector_says_what_is_lost():
 
         last()
         """,
-        gone,
+        receiver,
     )
 
     assert done.returncode == 0
-    assert "1 decisions are lost" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "LoopGrid: 1 decision is lost: the process ends and" in done.stderr
+    assert "within 0.2 s" in done.stderr
+
+
+SCRIPT = """
+import sys, loopgrid
+from loopgrid.definition import registered
+
+@loopgrid.decision
+def reply() -> None: ...
+
+reply()
+known = registered()
+assert known[f"{__name__}.reply"] is reply
+print(*(name for name in known if name != f"{__name__}.reply"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("started_as", "name"),
+    [
+        (("desk/answers.py",), "answers.reply"),
+        (("-m", "desk.answers"), "desk.answers.reply"),
+        (("-m", "desk"), "desk.__main__.reply"),
+    ],
+)
+def test_the_recorded_function_is_the_one_another_process_can_import(receiver, tmp_path, started_as, name):
+    (tmp_path / "desk").mkdir()
+    (tmp_path / "desk" / "answers.py").write_text(SCRIPT)
+    (tmp_path / "desk" / "__main__.py").write_text(SCRIPT)
+
+    done = run("", receiver, started_as, tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [span.attributes["code.function.name"] for span in receiver.spans] == [name]
+    assert done.stdout.split() == [name], "the recording process finds it under both"
+    module = name.rpartition(".")[0]
+    folder = tmp_path / "desk" if module == "answers" else tmp_path
+    found = run("", receiver, ("-c", f"import {module} as it; it.reply"), folder)
+    assert found.returncode == 0, found.stderr
+
+
+def test_what_has_no_file_stays_main(receiver):
+    done = run(SCRIPT, receiver)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [span.attributes["code.function.name"] for span in receiver.spans] == ["__main__.reply"]
+
+
+def test_a_spawned_worker_names_the_function_as_its_parent_does(receiver, tmp_path):
+    program = """
+        import multiprocessing, loopgrid
+
+        @loopgrid.decision
+        def reply(who: str) -> None: ...
+
+        def work():
+            reply("child")
+            assert loopgrid.flush()
+
+        if __name__ == "__main__":
+            worker = multiprocessing.get_context("spawn").Process(target=work)
+            worker.start()
+            worker.join()
+            reply("parent")
+    """
+    (tmp_path / "pool.py").write_text(textwrap.dedent(program))
+
+    done = run("", receiver, ("pool.py",), tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [(span.input["who"], span.attributes["code.function.name"]) for span in receiver.spans] == [
+        ("child", "pool.reply"),
+        ("parent", "pool.reply"),
+    ]
 
 
 def test_a_forked_child_is_a_producer_of_its_own(receiver):

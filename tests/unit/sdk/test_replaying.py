@@ -265,6 +265,17 @@ def test_an_unknown_version_names_those_that_exist(grid):
         grid.replay(latest(grid, "triage"), overrides={"prompt": {"version": "9"}})
 
 
+def test_a_version_the_ledger_knows_by_name_only_is_said_to_lack_its_template(grid):
+    triage(Ticket("x", dt.date(2026, 1, 2)))
+    grid.record_decision(decision_type="by_hand", prompt={"name": "triage", "version": "7"})
+
+    with pytest.raises(errors.NotReplayable) as refused:
+        grid.replay(latest(grid, "triage"), overrides={"prompt": {"version": "7"}})
+
+    assert "version 7 is in the ledger without its template" in refused.value.message
+    assert "has no version" not in refused.value.message
+
+
 def test_a_version_this_process_does_not_define_is_found_in_the_ledger(grid):
     elsewhere = Prompt.recorded("triage", version="old", template="Old: {subject}")
     triage(Ticket("x", dt.date(2026, 1, 2)), prompt=elsewhere)

@@ -1,0 +1,90 @@
+"""HTTP connections that cannot be held for nothing: uvicorn's protocol with a clock and a count.
+
+uvicorn limits neither the time that a request's head may take nor, with an answer that OTLP senders
+understand, the number of connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from loopgrid_collector.config import CollectorConfig
+
+_BODY: Final = (
+    b'{"code":14,"message":"The server has as many connections as it takes. Resend later, or raise '
+    b'LOOPGRID_MAX_CONNECTIONS."}'
+)
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n"
+    b"content-type: application/json\r\ncontent-length: " + str(len(_BODY)).encode() + b"\r\n\r\n" + _BODY
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Makes the connections of one port.
+
+    Attributes:
+        max_open: how many there may be.
+        header_read_timeout_s: seconds for a request's head.
+    """
+
+    max_open: int
+    header_read_timeout_s: float
+
+    @classmethod
+    def of(cls, config: CollectorConfig) -> Connections:
+        """As configured."""
+        return cls(config.max_connections, config.header_read_timeout_s)
+
+    def __call__(self, **arguments: Any) -> asyncio.Protocol:
+        """A connection, as uvicorn asks for one."""
+        return _Connection(self, arguments)
+
+
+class _Connection(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, limits: Connections, arguments: dict[str, Any]) -> None:
+        super().__init__(**arguments)
+        self._limits = limits
+        self._head_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.max_open:
+            # Answered unasked: the sender reads it as the answer to what it is about to send, and a
+            # 503 with a delay is one that it obeys.
+            transport.write(_FULL)
+            transport.close()
+            return
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_came()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        if self._head_due is None:
+            self._head_due = self.loop.call_later(self._limits.header_read_timeout_s, self.transport.close)
+
+    def _head_came(self) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+            self._head_due = None
