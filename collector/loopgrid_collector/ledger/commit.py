@@ -7,7 +7,7 @@ same" is decided by the record digest under the stored record's own salt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -59,8 +59,22 @@ class _Tally:
 class Commit:
     """One transaction on the writer's connection. Use once."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, head: Head, known: KnownKeys) -> None:
-        """A commit on top of ``head``; ``known`` holds the keys of all spans stored up to it."""
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        head: Head,
+        known: KnownKeys,
+        prepare: Callable[[Head], None] | None = None,
+    ) -> None:
+        """A commit on top of ``head``.
+
+        Args:
+            connection: the writer's.
+            head: the ledger's present head.
+            known: the keys of all spans stored up to it.
+            prepare: told the new head before it comes to be; what it raises calls the commit off.
+        """
+        self._prepare = prepare
         self._connection = connection
         self._head = head
         self._known = known
@@ -88,6 +102,8 @@ class Commit:
             self._refusals(appends, everyone, conflicts)
             self._derived += [append.renormalised for append in appends if append.renormalised is not None]
             head = self._seal()
+            if self._prepare is not None and head != self._head:
+                self._prepare(head)
             self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -327,15 +343,17 @@ def _same_or_not(
     form: Form, table: pa.Table, candidates: Sequence[tuple[int, bytes, bytes]]
 ) -> tuple[set[int], set[int]]:
     """Rows with the same content as a candidate, and rows for which no candidate has the same."""
+    suspects = sorted({row for row, _, _ in candidates})
+    place = {row: position for position, row in enumerate(suspects)}
+    names = (*form.facts, *form.content)
+    chosen = table.select(names).take(pa.array(suspects, pa.int64()))
+    cells = [plain(chosen.column(name)) for name in names]
     same: set[int] = set()
-    rows: dict[int, dict[str, Any]] = {}
     for row, salt, digest in candidates:
-        if row not in rows:
-            piece = table.slice(row, 1)
-            rows[row] = {name: plain(piece.column(name))[0] for name in (*form.facts, *form.content)}
-        if digests.digest(form, rows[row], salt) == digest:
+        record = {name: column[place[row]] for name, column in zip(names, cells, strict=True)}
+        if digests.digest(form, record, salt) == digest:
             same.add(row)
-    return same, set(rows) - same
+    return same, set(suspects) - same
 
 
 def _conflict(table: pa.Table, key: tuple[bytes, int], payload: bytes, row: int) -> Refused:

@@ -51,16 +51,21 @@ def read(path: Path) -> Head | None:
         LedgerForeign: the file exists and is not a head.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    try:
-        return Head(**json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise LedgerForeign(
             f"{path} is damaged: it should hold the ledger's last commit as JSON. Restore it from a backup; "
             "only if there is none, and after checking the ledger, move it away to start without it."
         ) from error
+
+
+def _parsed(text: str) -> Head:
+    fields = json.loads(text)
+    if {type(fields["commit_id"]), type(fields["records"])} != {int}:
+        raise TypeError("commit_id and records are integers")
+    return Head(**fields)
 
 
 def write(path: Path, head: Head) -> None:
@@ -69,14 +74,38 @@ def write(path: Path, head: Head) -> None:
     Raises:
         OSError: it could not be written; the old head is still there.
     """
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("w", encoding="utf-8") as file:
+    prepare(path, head)
+    publish(path)
+
+
+def prepare(path: Path, head: Head) -> None:
+    """The first half of :func:`write`: all that needs space. The old head still holds.
+
+    Done before a commit, so that a full disk refuses the commit instead of leaving one that is stored
+    and cannot be acknowledged.
+
+    Raises:
+        OSError: there is no room, or no permission.
+    """
+    with _temporary(path).open("w", encoding="utf-8") as file:
         json.dump(asdict(head), file)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+
+
+def publish(path: Path) -> None:
+    """The second half: what was prepared becomes the head, durably.
+
+    Raises:
+        OSError: it did not; the old head is still there.
+    """
+    _temporary(path).replace(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + ".new")

@@ -13,10 +13,13 @@ Laws:
 
 Where a crash happens: before COMMIT returns, nothing was acknowledged and nothing is there. Between
 COMMIT and the head file, the rows are there, unacknowledged; a sender that tries again finds
-duplicates. A head older than its ledger is therefore normal at a start, a newer one never is.
+duplicates. A head older than its ledger is therefore normal at a start, a newer one never is. The new head
+is written and synced beside the old one before COMMIT, so that a full disk calls the commit off, and
+only a rename is left for afterwards.
 
-Hole: a mark, correction or replay request that was refused between COMMIT and the head file is there
-too, and it has no key by which a second attempt could be recognised: sent again, it stands twice.
+Hole: a mark, correction or replay request that was refused because that rename failed, or whose answer was
+lost in a crash, is there, and it has no key by which a second attempt could be recognised: sent again,
+it stands twice.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Fatal, ShuttingDown, StorageTrouble
 from loopgrid_collector.ledger import head as heads
 from loopgrid_collector.ledger.commit import Commit
+from loopgrid_collector.ledger.head import Head
 from loopgrid_collector.ledger.measures import Measures, Standing
 from loopgrid_collector.ledger.opening import CATALOG, Opened, open_ledger
 from loopgrid_collector.ledger.records import Append, Receipt
@@ -76,6 +80,7 @@ class Ledger:
         self._config = config
         self._opened = opened
         self._attested = opened.head
+        self._prepared: Head | None = None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._door = threading.Lock()
         self._closed = False
@@ -232,7 +237,8 @@ class Ledger:
             return self._failure(None, nothing_stored=False)
         before = self._opened.head
         try:
-            receipts, head = Commit(self._opened.connection, before, self._opened.known).run(appends)
+            commit = Commit(self._opened.connection, before, self._opened.known, self._prepare)
+            receipts, head = commit.run(appends)
         except Exception as error:  # noqa: BLE001 — the one writer must outlive any failed commit; it is reported, counted and retried
             self._settle(error)
             return self._failure(error, nothing_stored=not self._lost and self._opened.head == before)
@@ -245,10 +251,21 @@ class Ledger:
         self._usable = True
         return receipts
 
+    def _prepare(self, head: Head) -> None:
+        heads.prepare(heads.path_of(self._opened.path), head)
+        self._prepared = head
+
     def _attest(self) -> None:
-        if self._opened.head != self._attested:
-            heads.write(heads.path_of(self._opened.path), self._opened.head)
-            self._attested = self._opened.head
+        if self._opened.head == self._attested:
+            return
+        path = heads.path_of(self._opened.path)
+        # Tried once: what a failed attempt left of the prepared file is not to be trusted.
+        prepared, self._prepared = self._prepared, None
+        if prepared == self._opened.head:
+            heads.publish(path)
+        else:
+            heads.write(path, self._opened.head)
+        self._attested = self._opened.head
 
     def _settle(self, error: Exception) -> None:
         """After a commit that failed: find out whether it took effect all the same.

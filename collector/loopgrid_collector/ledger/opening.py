@@ -102,7 +102,18 @@ def open_ledger(config: CollectorConfig) -> Opened:
     return Opened(connection, path, head, known)
 
 
+def _check_not_missing(path: Path) -> None:
+    """Make no new ledger where an old one is known to have been."""
+    attested = None if path.exists() else heads.read(heads.path_of(path))
+    if attested is not None and attested.commit_id:
+        raise LedgerShorter(
+            f"{path} is missing, but {heads.path_of(path)} attests {attested.records} records in it. Restore "
+            "the ledger from a backup, or move the head file away to start a new one."
+        )
+
+
 def _check_place(path: Path) -> None:
+    _check_not_missing(path)
     folder = path.parent
     if not folder.is_dir():
         raise LedgerNotWritable(f"The folder {folder} does not exist; create it, or choose another --ledger.")

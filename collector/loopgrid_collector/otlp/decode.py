@@ -35,9 +35,6 @@ from loopgrid_collector.otlp.envelope import Envelope, cut
 TRACE_ID_BYTES: Final = 16
 SPAN_ID_BYTES: Final = 8
 
-MAX_ITEMS: Final = 1_000_000
-"""Spans or log records of one pass. An empty one takes two bytes on the wire and hundreds in memory."""
-
 MAX_REFUSED: Final = 10_000
 """Items of one pass that may go to quarantine; with more, the request is refused as a whole."""
 
@@ -137,8 +134,6 @@ class _Read:
 
 def _decode(bodies: Sequence[bytes], form: _Form) -> Batch:
     envelope = cut(bodies)
-    if len(envelope.items) > MAX_ITEMS:
-        raise Undecodable(f"The request holds more than {MAX_ITEMS} items. Send smaller batches.")
     surroundings, readable, refused = _surroundings(envelope, form.signal)
     places = np.flatnonzero(readable)
     items = _chosen(envelope.items, readable)
@@ -200,7 +195,7 @@ def _read(items: pa.BinaryArray, form: _Form) -> _Read:
 
 
 def _not_too_many(bad: Mask, faults: Sequence[tuple[str, Mask]]) -> None:
-    """Each refused item is kept with its bytes and its reason: beyond a point that is an attack, not a record."""
+    """Each refused item is kept with its bytes and its reason; beyond a point that is an attack."""
     if np.count_nonzero(bad) > MAX_REFUSED:
         reason = next(reason for reason, mask in faults if mask.any())
         raise Undecodable(

@@ -8,7 +8,7 @@ item cannot spoil its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,19 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from loopgrid_collector.errors import Undecodable
+
+MAX_SURROUNDINGS: Final = 100_000
+"""Resources and scopes of one request."""
+
+MAX_ITEMS: Final = 1_000_000
+"""Spans or log records of one request. An empty one takes two bytes on the wire and hundreds in memory."""
+
+_LENGTH: Final = 2
+_FIXED_BYTES: Final = {1: 8, 5: 4}
+_MORE: Final = 0x80
+# Tags of the fields that lead inwards: request → resource → scope → item.
+_DEEPER: Final = (1 << 3 | _LENGTH, 2 << 3 | _LENGTH, 2 << 3 | _LENGTH)
+_ITEM_LEVEL: Final = 2
 
 _OPTIONAL: Final = FieldDescriptorProto.LABEL_OPTIONAL
 _REPEATED: Final = FieldDescriptorProto.LABEL_REPEATED
@@ -83,6 +96,8 @@ def cut(bodies: Sequence[bytes]) -> Envelope:
     Raises:
         Undecodable: at least one body is not a protobuf message of this shape; it is not said which.
     """
+    for body in bodies:
+        _check_counts(body)
     try:
         batch = _REQUEST.list_to_record_batch(list(bodies))
     except ValueError as error:
@@ -117,6 +132,70 @@ def cut(bodies: Sequence[bytes]) -> Envelope:
             )
         ),
     )
+
+
+def _check_counts(body: bytes) -> None:
+    """Refuse a body of countless empty messages before it is unfolded: two bytes there are hundreds here.
+
+    A body that is broken is let through: the decoder says what is wrong with it.
+    """
+    held, items = 0, 0
+    waiting = [(0, len(body), 0)]
+    while waiting:
+        at, end, level = waiting.pop()
+        try:
+            for start, stop in _members(body, at, end, _DEEPER[level]):
+                if level == _ITEM_LEVEL:
+                    items += 1
+                else:
+                    held += 1
+                    waiting.append((start, stop, level + 1))
+                if held > MAX_SURROUNDINGS or items > MAX_ITEMS:
+                    raise Undecodable(
+                        f"The request holds more than {MAX_SURROUNDINGS} resources and scopes, or more than "
+                        f"{MAX_ITEMS} items. Send smaller batches."
+                    )
+        except IndexError:
+            return
+
+
+def _members(body: bytes, at: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Where the wanted length-delimited fields of a message lie. Ends early where the bytes are no message.
+
+    Raises:
+        IndexError: the bytes end in the middle of a number.
+    """
+    while at < end:
+        tag, at = _number(body, at)
+        wire = tag & 7
+        if wire == _LENGTH:
+            size, at = _number(body, at)
+            stop = at + size
+            if stop > end:
+                return
+            if tag == wanted:
+                yield at, stop
+            at = stop
+        elif wire == 0:
+            _, at = _number(body, at)
+        elif wire in _FIXED_BYTES:
+            at += _FIXED_BYTES[wire]
+        else:
+            return
+
+
+def _number(body: bytes, at: int) -> tuple[int, int]:
+    byte = body[at]
+    at += 1
+    if byte < _MORE:
+        return byte, at
+    value, shift = byte & 0x7F, 7
+    while byte >= _MORE:
+        byte = body[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+    return value, at
 
 
 def _owners(lists: pa.ListArray) -> npt.NDArray[np.int64]:

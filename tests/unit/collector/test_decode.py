@@ -9,10 +9,22 @@ from typing import Any
 import pytest
 
 from loopgrid_collector.errors import Undecodable
-from loopgrid_collector.otlp import decode
 from loopgrid_collector.otlp.attributes import ABSENT, Attributes, Type
-from loopgrid_collector.otlp.decode import decode_logs, decode_traces
+from loopgrid_collector.otlp.decode import MAX_REFUSED, decode_logs, decode_traces
+from loopgrid_collector.otlp.envelope import MAX_ITEMS, MAX_SURROUNDINGS
 from tests.support.spans import any_value, attributes, chat, log_record, logs, span, traces
+
+
+def _bytes(number: int, **changes: Any) -> bytes:
+    return span(number, **changes).SerializeToString()
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    size, length = len(payload), b""
+    while size >= 0x80:
+        length += bytes([size & 0x7F | 0x80])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + payload
 
 
 def decoded_attributes(pairs: Any) -> Any:
@@ -227,18 +239,6 @@ def test_each_row_comes_with_its_own_bytes() -> None:
     assert [item.SerializeToString() for item in items] == batch.payloads.to_pylist()
 
 
-def _bytes(number: int, **changes: Any) -> bytes:
-    return span(number, **changes).SerializeToString()
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    size, length = len(payload), b""
-    while size >= 0x80:
-        length += bytes([size & 0x7F | 0x80])
-        size >>= 7
-    return bytes([number << 3 | 2]) + length + bytes([size]) + payload
-
-
 def test_invalid_utf8_inside_a_log_body_costs_only_its_own_record() -> None:
     body = logs(log_record(1), log_record(2, body=any_value({"k": "AAAA"})), log_record(3))
 
@@ -258,9 +258,17 @@ def test_invalid_utf8_inside_an_event_costs_only_its_own_span() -> None:
     assert ["unreadable"] == [item.reason_code for item in batch.refused]
 
 
-@pytest.mark.parametrize("number", [decode.MAX_REFUSED + 1, decode.MAX_ITEMS + 1])
-def test_a_request_of_countless_empty_items_is_refused_as_a_whole(number: int) -> None:
-    body = _field(1, _field(2, b"\x12\x00" * number))
-
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x0a\x00" * (MAX_SURROUNDINGS + 1),
+        _field(1, b"\x12\x00" * (MAX_SURROUNDINGS + 1)),
+        _field(1, b"\x12\x02\x12\x00" * (MAX_SURROUNDINGS + 1)),
+        _field(1, _field(2, b"\x12\x00" * (MAX_ITEMS + 1))),
+        _field(1, _field(2, b"\x12\x00" * (MAX_REFUSED + 1))),
+    ],
+    ids=["resources", "scopes", "scopes with an item", "items", "refusals"],
+)
+def test_a_request_of_countless_empty_messages_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(Undecodable):
         decode_traces(body)

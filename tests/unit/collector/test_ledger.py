@@ -295,6 +295,24 @@ class TestHead:
         with pytest.raises(LedgerForeign, match="changed from outside"), house(tmp_path):
             pass
 
+    def test_a_missing_ledger_with_a_head_is_refused_and_no_new_one_is_made(self, tmp_path: Path) -> None:
+        self.filled(tmp_path, range(1, 4))
+        (tmp_path / "test.duckdb").unlink()
+
+        with pytest.raises(LedgerShorter, match="3 records"), house(tmp_path):
+            pass
+        assert not (tmp_path / "test.duckdb").exists()
+
+    @pytest.mark.parametrize(
+        "text", [b"no json", b"\xff", b"{}", b'{"ledger_id":"a","commit_id":"1","records":1,"chain":""}']
+    )
+    def test_a_damaged_head_is_refused(self, tmp_path: Path, text: bytes) -> None:
+        self.filled(tmp_path, range(1, 3))
+        (tmp_path / "test.duckdb.head").write_bytes(text)
+
+        with pytest.raises(LedgerForeign, match="damaged"), house(tmp_path):
+            pass
+
     def test_the_head_of_another_ledger_is_refused(self, tmp_path: Path) -> None:
         one, two = tmp_path / "one", tmp_path / "two"
         for folder in (one, two):
