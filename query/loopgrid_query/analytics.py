@@ -12,6 +12,7 @@ import json
 import math
 import re
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -177,11 +178,13 @@ class Analytics:
         size = 0
         for batch in result.to_arrow_reader(_BATCH_ROWS):
             size += batch.nbytes
-            rows.extend(_told_rows(batch))
+            room = self._limits.answer_bytes - (size - batch.nbytes)
+            fitting = _rows_within(batch, room)
+            rows.extend(_told_rows(batch.slice(0, fitting)))
             if len(rows) > self._limits.rows:
                 return rows[: self._limits.rows], True
-            if size > self._limits.answer_bytes:
-                return rows[: len(rows) - batch.num_rows], True
+            if fitting < batch.num_rows:
+                return rows, True
         return rows, False
 
     def _explained(self, error: Exception, *, stopped: bool) -> SqlInvalid | SqlTooCostly:
@@ -224,6 +227,14 @@ def _check_tellable(columns: list[tuple[str, str]]) -> None:
             raise SqlInvalid(
                 f"Column {name!r} is of type {kind}, which JSON cannot hold; CAST it to VARCHAR."
             )
+
+
+def _rows_within(batch: pa.RecordBatch, room: int) -> int:
+    """How many of the first rows take no more than so many bytes."""
+    if batch.nbytes <= room:
+        return int(batch.num_rows)
+    sizes = range(1, batch.num_rows + 1)
+    return bisect_right(sizes, room, key=lambda rows: batch.slice(0, rows).nbytes)
 
 
 def _told_rows(batch: pa.RecordBatch) -> list[list[Any]]:

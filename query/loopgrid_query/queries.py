@@ -65,6 +65,11 @@ class Reader:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
+    @property
+    def usable(self) -> bool:
+        """Whether the ledger can be written, as far as known."""
+        return self._ledger.usable
+
     def rows(
         self, name: str, parameters: Mapping[str, Any], *, conditions: Sequence[str] = ("filter_all",)
     ) -> list[Row]:

@@ -89,6 +89,12 @@ class DecisionSpan:
         Raises:
             Invalid: a value cannot be told in OTLP.
         """
+        for field, text in (
+            ("decision_type", self.name),
+            ("service_name", self.service_name),
+            ("error.message", self.failure),
+        ):
+            jsontext.check(text, field)
         request = ExportTraceServiceRequest()
         resource_spans = request.resource_spans.add()
         if self.service_name is not None:

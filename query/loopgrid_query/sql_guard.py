@@ -9,7 +9,7 @@ statement's own, and scalar functions that change or wait are refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,6 +61,17 @@ REFUSED_FUNCTIONS: Final = frozenset(
     }
 )
 """Scalar functions that a statement may not call."""
+
+UNBOUNDED_FUNCTIONS: Final = frozenset({"range", "generate_series", "list_resize", "array_resize"})
+"""Functions that make a list as long as a number says. DuckDB neither counts such a list against its memory
+limit nor can be interrupted while it makes one, so a single call could take the server down. The table
+functions of the same names, in FROM, make rows one after the other and are fine."""
+
+MULTIPLYING_FUNCTIONS: Final = {"repeat": 1, "lpad": 1, "rpad": 1, "bitstring": 1, "bar": 3}
+"""Functions that make a text or list as long as one of their arguments says, and which argument that is. It
+must be written out, and the product over a statement, in which one may feed another, stays small."""
+
+MAX_MULTIPLE: Final = 1_000_000
 
 HARMLESS_VOLATILE: Final = frozenset(
     {
@@ -126,6 +137,7 @@ def check(syntax: Mapping[str, Any], catalogue: Catalogue) -> None:
         fault = _fault(node, own, catalogue)
         if fault is not None:
             raise fault
+    _check_sizes(nodes)
 
 
 def _nodes(syntax: Any) -> Iterator[Mapping[str, Any]]:
@@ -164,6 +176,41 @@ def _fault(node: Mapping[str, Any], own: set[str], catalogue: Catalogue) -> Quer
     if isinstance(called, str) and called.lower() in REFUSED_FUNCTIONS:
         return SqlRefused(f"The function {called.lower()}() is not allowed. {ALLOWED}")
     return None
+
+
+def _check_sizes(nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse calls that can make one value larger than the server.
+
+    Raises:
+        SqlRefused: there is one.
+    """
+    in_from = {id(node["function"]) for node in nodes if node.get("type") == "TABLE_FUNCTION"}
+    product = 1
+    for node in nodes:
+        called = str(node.get("function_name", "")).lower()
+        if id(node) in in_from:
+            continue
+        if called in UNBOUNDED_FUNCTIONS:
+            raise SqlRefused(
+                f"{called}() makes a list of any length at once, which nothing can stop; in FROM it makes "
+                "rows one by one, and is fine."
+            )
+        place = MULTIPLYING_FUNCTIONS.get(called)
+        arguments = node.get("children", ())
+        if place is not None and len(arguments) > place:
+            times = _written_number(arguments[place])
+            product *= max(1, times) if times is not None else MAX_MULTIPLE + 1
+            if product > MAX_MULTIPLE:
+                raise SqlRefused(
+                    f"The length that {called}() is given must be a number written out, and all such lengths "
+                    f"in a statement, multiplied, at most {MAX_MULTIPLE}."
+                )
+
+
+def _written_number(argument: Any) -> int | None:
+    value = argument.get("value") if isinstance(argument, dict) else None
+    number = value.get("value") if isinstance(value, dict) else None
+    return number if isinstance(number, int) else None
 
 
 def _relation_fault(node: Mapping[str, Any], own: set[str], catalogue: Catalogue) -> QueryError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Iterator
@@ -545,3 +546,25 @@ def test_a_server_that_takes_no_more_says_when_to_come_back(tmp_path):
         problem(answer, 503)
         assert int(answer.headers["retry-after"]) >= 1
         assert full.client.get("/v1/decisions").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"service_name": "\ud800"}, "service_name"),
+        ({"error": {"type": "x", "message": "\ud800"}}, "error.message"),
+    ],
+)
+def test_half_a_surrogate_pair_is_422_and_names_its_field(api, fields, field):
+    body = json.dumps({"decision_type": "reply", **fields})
+    answer = api.client.post("/v1/decisions", content=body, headers={"content-type": "application/json"})
+
+    assert problem(answer, 422)["errors"][0]["field"] == field
+
+
+def test_while_nothing_can_be_written_the_server_is_not_ready(tmp_path):
+    # No disk has this much room, so that every write is refused.
+    with running_api(tmp_path, min_free_bytes=2**62) as running:
+        problem(running.client.post("/v1/decisions", json={"decision_type": "reply"}), 503)
+
+        problem(running.client.get("/readyz"), 503)

@@ -341,7 +341,7 @@ class Promoter:
             json_values: whether each value is JSON text itself.
         """
         attributes = self._spans.attributes
-        found = [self._first_of_name(key, keys) for key in keys]
+        found = self._first_of_each_name(keys)
         entries = np.concatenate(found)
         member = np.repeat(np.arange(len(found)), [len(part) for part in found])
         rows = attributes.row[entries]
@@ -359,15 +359,18 @@ class Promoter:
         listed = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), pairs), COMMA)
         return joined("{", without_empty(listed), "}")
 
-    def _first_of_name(self, key: str, keys: Mapping[str, str]) -> Rows:
-        """The key's entries, but for rows that state its member under a key before it."""
-        entries = self._spans.attributes.entries(key)
-        for other, name in keys.items():
-            if other == key:
-                break
-            if name == keys[key]:
-                entries = entries[~self._spans.attributes.has(other)[self._spans.attributes.row[entries]]]
-        return entries
+    def _first_of_each_name(self, keys: Mapping[str, str]) -> list[Rows]:
+        """Each key's entries, but for rows that state its member under a key before it."""
+        attributes = self._spans.attributes
+        before: dict[str, list[str]] = {}
+        found = []
+        for key, name in keys.items():
+            entries = attributes.entries(key)
+            for other in before.setdefault(name, []):
+                entries = entries[~attributes.has(other)[attributes.row[entries]]]
+            before[name].append(key)
+            found.append(entries)
+        return found
 
     def _whole_object(self, field: str, place: Members, names: Mapping[str, str]) -> pa.StringArray:
         key = place.key or ""

@@ -163,7 +163,7 @@ class Attributes:
         text = plain.to_pylist()
         json = self.json
         for row in irregular:
-            entries = np.flatnonzero(self.row == row)
+            entries = range(*np.searchsorted(self.row, (row, row + 1)).tolist())
             text[row] = values.map_json((self.keys[self.code[i]], json[int(i)].as_py()) for i in entries)
         return pa.array(text, pa.string())
 

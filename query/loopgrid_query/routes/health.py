@@ -7,6 +7,7 @@ from typing import Final
 
 from fastapi import APIRouter, Response
 
+from loopgrid_collector.errors import StorageTrouble
 from loopgrid_query import models
 from loopgrid_query.routes.common import Domain, answer, refusals
 
@@ -26,6 +27,8 @@ async def healthz() -> Response:
     summary="Ready",
 )
 def readyz(domain: Domain) -> Response:
-    """The ledger answers a query."""
+    """The ledger answers a query, and the last write to it worked."""
+    if not domain.reader.usable:
+        raise StorageTrouble("The last write failed; look at the server's log and at the free disk space.")
     domain.reader.row("last_commit")
     return answer({"status": "ready"})

@@ -50,7 +50,8 @@ def checked(parser: duckdb.DuckDBPyConnection, statement: str) -> None:
         "SHOW DATABASES",
         "SELECT * FROM (DESCRIBE decisions)",
         "PIVOT decisions ON kind IN ('decision') USING count(*)",
-        "SELECT unnest([1, 2]), range(3)",
+        "SELECT unnest([1, 2])",
+        "SELECT repeat('ab', 3), lpad('x', 5, ' ')",
         "SELECT * FROM range(3), unnest([1]), json_each('{}')",
         "SELECT column_name FROM information_schema.columns",
         "SELECT row_number() OVER (ORDER BY started_at) FROM decisions QUALIFY true",
@@ -203,3 +204,22 @@ def test_allowed_table_functions_exist(parser):
     ).fetchall()
 
     assert {name for (name,) in known} >= sql_guard.TABLE_FUNCTIONS
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT range(1000000000)",
+        "SELECT length(generate_series(1, 1000000000))",
+        "SELECT unnest(range(1000000000))",
+        "SELECT list_resize([1], 1000000000)",
+        "SELECT repeat('a', 1000000000)",
+        "SELECT repeat(repeat('a', 100000), 100000)",
+        "WITH a AS (SELECT repeat('a', 100000) AS x) SELECT lpad(x, 100000, ' ') FROM a",
+        "SELECT repeat('a', i) FROM range(10) AS t(i)",
+        "SELECT bar(1, 0, 1, 1000000000)",
+    ],
+)
+def test_a_call_that_could_make_one_value_larger_than_the_server_is_refused(parser, statement):
+    with pytest.raises(SqlRefused):
+        checked(parser, statement)
