@@ -1,8 +1,8 @@
 """Decoded items through the dialects, so that a mistake in a dialect never costs a record.
 
 What was received is the record; what the dialects make of it can be made anew. An item that a dialect
-stumbles over is therefore stored all the same, with ``mapping_version`` 0 and nothing derived, and said
-so once in the log and in the counters.
+stumbles over is therefore stored all the same, with ``mapping_version`` 0 and nothing derived, which is
+said in the log; `loopgrid renormalize` maps it once the dialect is mended.
 """
 
 from __future__ import annotations
