@@ -44,6 +44,9 @@ KEEP_ALIVE_S: Final = 75
 PROBE_S: Final = 2.0
 """Seconds between two attempts to find the storage working again."""
 
+_READERS_GRACE_SHARE: Final = 0.7
+"""Part of a stop's grace after which running statements are interrupted."""
+
 _API_FLAG: Final = "--port"
 _HTTP_FLAG: Final = "--otlp-http-port"
 _GRPC_FLAG: Final = "--otlp-grpc-port"
@@ -118,7 +121,7 @@ class Server:
 
             otlp = otlp_app(routes, state)
             doors = _Doors(grpc, Connections.of(config), secure)
-            stack.push_async_callback(self._stop_doors, doors)
+            stack.push_async_callback(self._stop_doors, doors, ledger)
             await grpc.start(ingest, budget, state)
             await doors.open(otlp_http, otlp)
             await doors.open(api, self._api(ledger, ingest, routes) if self._api else otlp)
@@ -201,8 +204,14 @@ class Server:
         rest_s = self._stopped_by - asyncio.get_running_loop().time()
         await asyncio.to_thread(forwarder.close, max(0.0, rest_s))
 
-    async def _stop_doors(self, doors: _Doors) -> None:
+    async def _stop_doors(self, doors: _Doors, ledger: Ledger) -> None:
+        # Statements that run on are ended while there is still time to tell their clients so.
+        told = asyncio.get_running_loop().call_later(
+            self._grace_s * _READERS_GRACE_SHARE, ledger.interrupt_readers
+        )
         await doors.close(self._grace_s)
+        told.cancel()
+        ledger.interrupt_readers()
 
     async def _stop_grpc(self, grpc: GrpcDoor) -> None:
         await grpc.stop(self._grace_s)

@@ -22,7 +22,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from loopgrid_collector.errors import StorageTrouble
+from loopgrid_collector.errors import ShuttingDown, StorageTrouble
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query import jsontext, sql_guard
 from loopgrid_query.errors import FieldError, SqlBusy, SqlInvalid, SqlRefused, SqlTooCostly
@@ -187,12 +187,15 @@ class Analytics:
                 return rows, True
         return rows, False
 
-    def _explained(self, error: Exception, *, stopped: bool) -> SqlInvalid | SqlTooCostly:
+    def _explained(self, error: Exception, *, stopped: bool) -> SqlInvalid | SqlTooCostly | ShuttingDown:
         if stopped:
             most = self._limits.seconds
             return SqlTooCostly(f"The statement was stopped after {most:g} s. Read fewer rows, or aggregate.")
         if isinstance(error, duckdb.OutOfMemoryException | pa.ArrowMemoryError):
             return SqlTooCostly("The statement needs more memory than there is. Read fewer columns or rows.")
+        if isinstance(error, duckdb.InterruptException) or "INTERRUPT Error" in str(error):
+            # Not by our own timer: only a stop of the server ends statements otherwise.
+            return ShuttingDown("The server is stopping; send the statement again when it is back.")
         return SqlInvalid(str(error))
 
 

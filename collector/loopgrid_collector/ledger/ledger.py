@@ -170,6 +170,14 @@ class Ledger:
         cursor.execute(f"USE {CATALOG}")
         return cursor
 
+    def interrupt_readers(self) -> None:
+        """End the statements of all readers: nobody waits for them any more, and a stop must not either."""
+        with self._handle:
+            for cursor in list(self._cursors):
+                # One that is closed already runs nothing.
+                with suppress(duckdb.ConnectionException):
+                    cursor.interrupt()
+
     def close(self) -> None:
         """Commit what was handed in, fold the log into the file, and let go of it."""
         with self._door:

@@ -33,11 +33,6 @@ SELECT batch.row AS row, stored.salt AS salt, stored.digest AS digest
 FROM batch
 JOIN store.spans AS stored ON stored.trace_id = batch.trace_id AND stored.span_id = batch.span_id;
 
--- name: stored_conflicts
--- Conflicts kept under the given ids.
-SELECT trace_id, span_id, payload FROM store.refused
-WHERE reason_code = 'conflict' AND trace_id IN (SELECT trace_id FROM batch);
-
 -- name: stored_logs
 -- Log records that may be the same as one of the batch.
 SELECT batch.row AS row, stored.salt AS salt, stored.digest AS digest

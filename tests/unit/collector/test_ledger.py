@@ -207,6 +207,19 @@ def test_a_model_call_inside_a_decision_is_its_step_and_not_a_second_decision(tm
         assert [("inference", 1), ("other", 2)] == it.rows("SELECT kind, depth FROM steps ORDER BY depth")
 
 
+def test_running_statements_of_readers_are_ended_and_closed_readers_are_no_trouble(tmp_path: Path) -> None:
+    endless = "SELECT count(*) FROM range(100000000) AS a, range(100000000) AS b WHERE a.range + b.range = 7"
+    with house(tmp_path) as it, ThreadPoolExecutor(1) as reader:
+        closed = it.ledger.cursor()
+        closed.close()
+        running = reader.submit(it.rows, endless)
+        while not running.done():
+            it.ledger.interrupt_readers()
+
+        assert isinstance(running.exception(), duckdb.InterruptException)
+        assert 1 == it.ingest.traces_blocking(traces(chat(1))).stored
+
+
 class TestOpening:
     """A ledger that should not be opened is refused in one sentence, and left alone."""
 
