@@ -23,7 +23,7 @@ import duckdb
 
 from llm_spans import Bodies
 from loopgrid_collector.config import CollectorConfig
-from loopgrid_collector.ingest import traces_append
+from loopgrid_collector.decoding import traces_append
 from loopgrid_collector.ledger.ledger import Ledger
 
 _ROWS_AT_ONCE: Final = 500_000

@@ -20,6 +20,7 @@ ENVIRONMENT_PREFIX = "LOOPGRID_"
 _HIGHEST_PORT = 65535
 _VECTOR_ROWS: Final = 2048
 """Rows that DuckDB handles at once; a row group holds a whole number of such portions."""
+_MOST_ROW_GROUP_ROWS: Final = 2**20
 _MEMORY: Final = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
 _POSITIVE: Final = frozenset(
     {
@@ -72,7 +73,11 @@ class CollectorConfig:
             empty for none.
         cors_max_age_s: seconds for which a browser may remember that.
         shutdown_grace_s: seconds that requests under way get to finish at a stop.
+        decode_processes: processes that decode large requests, started when the first one comes; 0 decodes
+            everything in the server's own process, on one core.
         max_commit_spans: spans that share one commit at most; a single request is never split.
+        max_commit_wait_s: seconds that a commit of fewer spans than a row group waits, at most, for requests
+            that are being decoded when it begins; one that is alone never waits.
         duckdb_memory: DuckDB's memory limit, in its own notation.
         duckdb_threads: DuckDB's worker threads; more than one makes small commits cost more, not less
             (docs/adr/0003).
@@ -113,7 +118,9 @@ class CollectorConfig:
     cors_allowed_origins: str = ""
     cors_max_age_s: int = 7200
     shutdown_grace_s: float = 10.0
+    decode_processes: int = 2
     max_commit_spans: int = 16_384
+    max_commit_wait_s: float = 0.1
     duckdb_memory: str = "1GB"
     duckdb_threads: int = 1
     checkpoint_wal_bytes: int = 64 * 2**20
@@ -149,9 +156,10 @@ class CollectorConfig:
             least = "greater than 0" if field.name in _POSITIVE else "of 0 or more"
             if not math.isfinite(number) or number < 0 or (number == 0 and field.name in _POSITIVE):
                 raise Misconfigured(f"{_variable(field.name)} is {number}; write a number {least}.")
-        if self.row_group_rows % _VECTOR_ROWS:
+        if self.row_group_rows % _VECTOR_ROWS or self.row_group_rows > _MOST_ROW_GROUP_ROWS:
             raise Misconfigured(
-                f"{_variable('row_group_rows')} is {self.row_group_rows}; write a multiple of {_VECTOR_ROWS}."
+                f"{_variable('row_group_rows')} is {self.row_group_rows}; write a multiple of {_VECTOR_ROWS} "
+                f"up to {_MOST_ROW_GROUP_ROWS}."
             )
         if not _MEMORY.fullmatch(self.duckdb_memory.strip()):
             raise Misconfigured(

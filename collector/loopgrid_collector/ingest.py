@@ -16,54 +16,18 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from loopgrid_collector.config import CollectorConfig
+from loopgrid_collector.decoding import Kind
 from loopgrid_collector.errors import Overloaded, Undecodable
-from loopgrid_collector.ledger import digest as digests
 from loopgrid_collector.ledger.ledger import Ledger
-from loopgrid_collector.ledger.records import Append, Entry, Receipt, sealed, sealed_entries
-from loopgrid_collector.mapping import log_columns, span_columns
-from loopgrid_collector.otlp.decode import decode_logs, decode_traces
-from loopgrid_collector.stage import Decode, Stage
+from loopgrid_collector.ledger.records import Append, Entry, Receipt, sealed_entries
+from loopgrid_collector.stage import Stage
 
-__all__ = ["Entry", "Ingest", "Receipt", "logs_append", "traces_append"]
-
-
-def traces_append(*bodies: bytes) -> Append:
-    """``ExportTraceServiceRequest`` bodies as rows for the ledger.
-
-    Raises:
-        Undecodable: at least one of them is not one; it is not said which.
-    """
-    batch = decode_traces(*bodies)
-    held = Append(refused=batch.refused, refused_request=batch.refused_request, requests=len(bodies))
-    if not batch.rows:
-        return held
-    columns = {**batch.columns, **span_columns(batch)}
-    return replace(
-        held,
-        spans=sealed(digests.SPANS, columns),
-        span_payloads=batch.payloads,
-        span_request=batch.request.tolist(),
-    )
-
-
-def logs_append(*bodies: bytes) -> Append:
-    """``ExportLogsServiceRequest`` bodies as rows for the ledger.
-
-    Raises:
-        Undecodable: at least one of them is not one; it is not said which.
-    """
-    batch = decode_logs(*bodies)
-    held = Append(refused=batch.refused, refused_request=batch.refused_request, requests=len(bodies))
-    if not batch.rows:
-        return held
-    columns = {**batch.columns, **log_columns(batch)}
-    return replace(held, logs=sealed(digests.LOGS, columns), log_request=batch.request.tolist())
+__all__ = ["Entry", "Ingest", "Receipt"]
 
 
 def _metrics_checked(body: bytes) -> None:
@@ -83,7 +47,7 @@ class Ingest:
         self._queued_bytes = 0
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._stage = Stage(ledger)
+        self._stage = Stage(ledger, config.decode_processes)
 
     async def traces(self, body: bytes) -> Receipt:
         """Store an ``ExportTraceServiceRequest`` (protobuf, not compressed).
@@ -92,11 +56,11 @@ class Ingest:
             Undecodable: the body is not one; nothing is stored.
             Retryable: nothing is stored; the same request may succeed later.
         """
-        return await self._taken("traces", body, traces_append)
+        return await self._taken(Kind.TRACES, body)
 
     async def logs(self, body: bytes) -> Receipt:
         """Store an ``ExportLogsServiceRequest``. Errors as for :meth:`traces`."""
-        return await self._taken("logs", body, logs_append)
+        return await self._taken(Kind.LOGS, body)
 
     async def metrics(self, body: bytes) -> Receipt:
         """Accept an ``ExportMetricsServiceRequest``; it is counted and dropped.
@@ -120,11 +84,11 @@ class Ingest:
 
     def traces_blocking(self, body: bytes) -> Receipt:
         """:meth:`traces`, for threads without an event loop."""
-        return self._taken_blocking("traces", body, traces_append)
+        return self._taken_blocking(Kind.TRACES, body)
 
     def logs_blocking(self, body: bytes) -> Receipt:
         """:meth:`logs`, for threads without an event loop."""
-        return self._taken_blocking("logs", body, logs_append)
+        return self._taken_blocking(Kind.LOGS, body)
 
     def entry_blocking(self, entry: Entry) -> int:
         """:meth:`entry`, for threads without an event loop."""
@@ -139,13 +103,13 @@ class Ingest:
         """Let the decoder threads end. Requests under way are finished first."""
         self._stage.close()
 
-    async def _taken(self, signal: str, body: bytes, decode: Decode) -> Receipt:
-        with self._admitted(signal, len(body)):
-            return self._counted(signal, await asyncio.wrap_future(self._stage.put(decode, body)))
+    async def _taken(self, kind: Kind, body: bytes) -> Receipt:
+        with self._admitted(kind, len(body)):
+            return self._counted(kind, await asyncio.wrap_future(self._stage.put(kind, body)))
 
-    def _taken_blocking(self, signal: str, body: bytes, decode: Decode) -> Receipt:
-        with self._admitted(signal, len(body)):
-            return self._counted(signal, self._stage.put(decode, body).result())
+    def _taken_blocking(self, kind: Kind, body: bytes) -> Receipt:
+        with self._admitted(kind, len(body)):
+            return self._counted(kind, self._stage.put(kind, body).result())
 
     @contextmanager
     def _admitted(self, signal: str, size: int) -> Iterator[None]:

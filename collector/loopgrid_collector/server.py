@@ -23,6 +23,7 @@ import uvloop
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from loopgrid_collector import memory
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Retryable
 from loopgrid_collector.forward import Forwarder, ForwardingIngest
@@ -96,6 +97,7 @@ class Server:
             Fatal: the ledger cannot be opened, or a setting cannot be used.
         """
         config = self._config
+        memory.keep()
         async with AsyncExitStack() as stack:
             api = _Listener(stack, config.host, config.port, _API_FLAG)
             otlp_http = _Listener(stack, config.host, config.otlp_http_port, _HTTP_FLAG)

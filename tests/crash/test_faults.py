@@ -18,8 +18,8 @@ import duckdb
 import pytest
 
 from loopgrid_collector.config import CollectorConfig
+from loopgrid_collector.decoding import traces_append
 from loopgrid_collector.errors import Fatal, LedgerForeign, LedgerShorter, StorageTrouble
-from loopgrid_collector.ingest import traces_append
 from loopgrid_collector.ledger import head as heads
 from loopgrid_collector.ledger.opening import open_ledger
 from loopgrid_collector.ledger.records import Receipt

@@ -139,7 +139,7 @@ class Spans:
         texts = column.to_pylist()
         if not column.null_count:
             return dict(zip(rows, [(text, True) for text in texts], strict=True))
-        json = self.attributes.json.take(pa.array(entries)).to_pylist()
+        json = self.attributes.json_at(entries).to_pylist()
         return {
             row: (other, False) if text is None else (text, True)
             for row, text, other in zip(rows, texts, json, strict=True)
@@ -347,7 +347,7 @@ class Promoter:
         rows = attributes.row[entries]
         # In the order received, so that the text does not depend on which other spans came along.
         order = np.argsort(entries, kind="stable")
-        text = attributes.json.take(pa.array(entries[order]))
+        text = attributes.json_at(entries[order])
         if json_values:
             text = map_distinct(text, _json_value, TEXT)
         elif (attributes.type[entries] >= _FIRST_UNLIKE_JSON).any() and containing(text, RESERVED).any():

@@ -7,6 +7,7 @@ same" is decided by the record digest under the stored record's own salt.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -130,16 +131,12 @@ class Commit:
         candidates = self._stored("stored_spans", table, ("trace_id", "span_id"), suspects)
         _add_repeats(candidates, keys, table)
         duplicates, differing = _same_or_not(digests.SPANS, table, candidates)
-        payloads = pa.concat_arrays(
-            [
-                append.span_payloads
-                for append in appends
-                if append.spans is not None and append.span_payloads is not None
+        conflicts = []
+        if differing:
+            payloads = _payloads(appends)
+            conflicts = [
+                (owners[row], _conflict(table, keys[row], payloads[row].as_py(), row)) for row in differing
             ]
-        )
-        conflicts = [
-            (owners[row], _conflict(table, keys[row], payloads[row].as_py(), row)) for row in differing
-        ]
         for row in duplicates:
             tallies[owners[row]].duplicates += 1
         self._take("append_spans", table, owners, {*duplicates, *differing}, tallies)
@@ -206,9 +203,10 @@ class Commit:
         without: set[int],
         tallies: Sequence[_Tally],
     ) -> None:
-        for row, owner in enumerate(owners):
-            if row not in without:
-                tallies[owner].stored += 1
+        for owner, stored in Counter(owners).items():
+            tallies[owner].stored += stored
+        for row in without:
+            tallies[owners[row]].stored -= 1
         self._add(statement, table, without)
 
     def _add(self, statement: str, table: pa.Table, without: set[int]) -> None:
@@ -288,6 +286,11 @@ def _microseconds(moment: Any) -> int:
     return value
 
 
+def _payloads(appends: Sequence[Append]) -> pa.BinaryArray:
+    given = [append.span_payloads() for append in appends if append.span_payloads is not None]
+    return pa.concat_arrays(given)
+
+
 def _numbered(appends: Sequence[Append]) -> Iterator[tuple[int, Append]]:
     """Each append, with the number of its first request among all requests of the commit."""
     first = 0
@@ -306,7 +309,7 @@ def _joined(appends: Sequence[Append], name: str, request: str | None) -> tuple[
             continue
         tables.append(table)
         within = getattr(append, request) if request is not None else None
-        owners += [first] * len(table) if within is None else [first + each for each in within]
+        owners += [first] * len(table) if within is None else (within + first).tolist()
     if not tables:
         return None, []
     # Rows that no dialect could be applied to lack the derived columns.
@@ -343,6 +346,8 @@ def _same_or_not(
     form: Form, table: pa.Table, candidates: Sequence[tuple[int, bytes, bytes]]
 ) -> tuple[set[int], set[int]]:
     """Rows with the same content as a candidate, and rows for which no candidate has the same."""
+    if not candidates:
+        return set(), set()
     suspects = sorted({row for row, _, _ in candidates})
     place = {row: position for position, row in enumerate(suspects)}
     names = (*form.facts, *form.content)

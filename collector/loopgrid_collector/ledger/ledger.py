@@ -25,13 +25,14 @@ it stands twice.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
 import queue
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -64,6 +65,22 @@ class _Waiting:
     handed_in_s: float = field(default_factory=time.perf_counter)
 
 
+class _Nudge:
+    """Wakes the writer: what it waits for does not come."""
+
+
+_NUDGE: Final = _Nudge()
+
+
+class Announced:
+    """That an append is about to come, told to the ledger before the work that makes it."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 @dataclass(frozen=True, slots=True)
 class _Failure:
     """A commit that cannot be acknowledged, and whether it is certain to have left nothing behind."""
@@ -81,9 +98,11 @@ class Ledger:
         self._opened = opened
         self._attested = opened.head
         self._prepared: Head | None = None
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Waiting | _Nudge | None] = queue.SimpleQueue()
         self._door = threading.Lock()
         self._closed = False
+        self._announcements = itertools.count(1)
+        self._coming: set[int] = set()
         self._usable = True
         # A dead handle is set aside under this lock, so that no reader takes a cursor from it.
         self._handle = threading.Lock()
@@ -125,8 +144,31 @@ class Ledger:
             waiting=self._queue.qsize(),
         )
 
-    def append(self, append: Append) -> Future[Receipt]:
+    def announce(self) -> Announced:
+        """Say that an append is being prepared. A commit that begins meanwhile waits for it, within limits.
+
+        Every announcement is settled: by :meth:`append`, or by :meth:`settle` where nothing comes of it.
+        """
+        announced = Announced(next(self._announcements))
+        with self._door:
+            self._coming.add(announced.number)
+        return announced
+
+    def settle(self, announced: Iterable[Announced]) -> None:
+        """Nothing more comes of these. Said twice, it is heard once."""
+        with self._door:
+            still = self._coming.intersection(each.number for each in announced)
+            self._coming -= still
+            if still and not self._coming:
+                # The writer may be waiting for them.
+                self._queue.put(_NUDGE)
+
+    def append(self, append: Append, announced: Iterable[Announced] = ()) -> Future[Receipt]:
         """Hand in rows. The future resolves once they are durable.
+
+        Args:
+            append: the rows.
+            announced: the announcements that this fulfils.
 
         Raises (from the future):
             StorageTrouble: they could not be committed, or there is too little space to try; the same
@@ -153,6 +195,7 @@ class Ledger:
         with self._door:
             if self._closed:
                 raise ShuttingDown("The server is stopping; send again when it is back.")
+            self._coming.difference_update(each.number for each in announced)
             self._queue.put(_Waiting(append, future))
         return future
 
@@ -206,23 +249,45 @@ class Ledger:
                 continue
             if first is None:
                 return
+            if isinstance(first, _Nudge):
+                continue
             group, open_for_more = self._gather(first)
             self._commit_group(group)
             self._checkpoint_if_larger_than(self._config.checkpoint_wal_bytes)
 
     def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
-        """Everything that waits, up to the size of one commit; False once the end was seen."""
+        """What shares one commit; False once the end was seen.
+
+        Everything that waits, up to the size of a commit. Below a row group, also what is being prepared at
+        this moment: commits of a row group or more cost half as much a row (docs/adr/0008), and what is
+        on its way now is here in milliseconds. What is announced later is not waited for.
+        """
         group, rows = [first], first.append.rows
+        last = self._last_announced()
+        give_up_at = time.perf_counter() + self._config.max_commit_wait_s
         while rows < self._config.max_commit_spans:
+            patience_s = 0.0
+            if rows < self._config.row_group_rows and self._comes(last):
+                patience_s = max(0.0, give_up_at - time.perf_counter())
             try:
-                waiting = self._queue.get_nowait()
+                waiting = self._queue.get(timeout=patience_s) if patience_s else self._queue.get_nowait()
             except queue.Empty:
                 break
             if waiting is None:
                 return group, False
+            if isinstance(waiting, _Nudge):
+                continue
             group.append(waiting)
             rows += waiting.append.rows
         return group, True
+
+    def _last_announced(self) -> int:
+        with self._door:
+            return max(self._coming, default=0)
+
+    def _comes(self, last: int) -> bool:
+        with self._door:
+            return min(self._coming, default=last + 1) <= last
 
     def _commit_group(self, group: Sequence[_Waiting]) -> None:
         begun_s = time.perf_counter()

@@ -42,6 +42,10 @@ _log = logging.getLogger(__name__)
 # Checkpoints are ours to schedule: DuckDB's own, at 16 MiB, costs throughput and comes at any moment.
 _NO_AUTOMATIC_CHECKPOINT: Final = "1TB"
 
+_STORAGE_VERSION: Final = "v1.5.0"
+"""The file format. DuckDB's default can be read by older releases, and lacks zstd and the cheaper
+dictionaries; older releases cannot read a ledger's views anyway."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -146,7 +150,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, config: Collector
     connection.execute(f"SET checkpoint_threshold = '{_NO_AUTOMATIC_CHECKPOINT}'")
     try:
         connection.execute(
-            f"ATTACH '{_quoted(str(path))}' AS {CATALOG} (ROW_GROUP_SIZE {config.row_group_rows:d})"
+            f"ATTACH '{_quoted(str(path))}' AS {CATALOG} "
+            f"(ROW_GROUP_SIZE {config.row_group_rows:d}, STORAGE_VERSION '{_STORAGE_VERSION}')"
         )
     except (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException) as error:
         raise _refusal(path, str(error)) from error

@@ -7,10 +7,12 @@ the ledger a row will stand. The writer adds position, commit and time, and noth
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
@@ -18,6 +20,8 @@ from loopgrid_collector.ledger import digest as digests
 from loopgrid_collector.ledger.digest import SALT_BYTES, Form
 from loopgrid_collector.ledger.framing import column_digests
 from loopgrid_collector.otlp.decode import Refused
+
+Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Append:
 
     Attributes:
         spans: rows for ``store.spans``, with salt and digest.
-        span_payloads: each span's own bytes, for the case that it conflicts.
+        span_payloads: gives each span's own bytes, for the case that one conflicts.
         logs: rows for ``store.logs``, with salt and digest.
         entries: rows for ``store.entries``, with salt and digest.
         refused: items for quarantine.
@@ -82,14 +86,14 @@ class Append:
     """
 
     spans: pa.Table | None = None
-    span_payloads: pa.BinaryArray | None = None
+    span_payloads: Callable[[], pa.BinaryArray] | None = None
     logs: pa.Table | None = None
     entries: pa.Table | None = None
     refused: Sequence[Refused] = field(default_factory=tuple)
     renormalised: pa.Table | None = None
     requests: int = 1
-    span_request: Sequence[int] | None = None
-    log_request: Sequence[int] | None = None
+    span_request: Index | None = None
+    log_request: Index | None = None
     refused_request: Sequence[int] | None = None
 
     @property

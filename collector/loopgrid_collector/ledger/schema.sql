@@ -3,6 +3,8 @@
 -- Laws: rows are inserted and never changed. No index, sequence, unique constraint, UPDATE or
 -- DELETE: the same statements run on a DuckDB file and on DuckLake. `store` holds what is kept;
 -- the views in `main` are the public face and the only thing other code may read.
+-- Compression is named where the rows are large: left to itself DuckDB tries every method on every row group, which
+-- costs more than what is gained (docs/adr/0008).
 -- View bodies name tables without the catalogue, so that a ledger can be attached under any name.
 
 CREATE SCHEMA IF NOT EXISTS store;
@@ -45,7 +47,7 @@ CREATE TABLE IF NOT EXISTS store.spans (
     end_ns             UBIGINT   NOT NULL,
     status_code        INTEGER   NOT NULL,
     status_message     VARCHAR,
-    attributes         VARCHAR   NOT NULL,
+    attributes         VARCHAR   NOT NULL USING COMPRESSION zstd,
     events             VARCHAR,
     links              VARCHAR,
     dropped_attributes UINTEGER,
@@ -115,8 +117,8 @@ CREATE TABLE IF NOT EXISTS store.logs (
     severity_number    INTEGER   NOT NULL,
     severity_text      VARCHAR,
     event_name         VARCHAR,
-    body               VARCHAR,
-    attributes         VARCHAR   NOT NULL,
+    body               VARCHAR USING COMPRESSION zstd,
+    attributes         VARCHAR   NOT NULL USING COMPRESSION zstd,
     dropped_attributes UINTEGER,
     resource           VARCHAR   NOT NULL,
     scope              VARCHAR   NOT NULL,

@@ -17,24 +17,18 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from loopgrid_collector.otlp import scrub, values
+from loopgrid_collector.otlp import gather, scrub, values
 
 ABSENT: Final = 255
 """``type_of`` a row that lacks the key."""
 
-_NEEDS_ESCAPE: Final = r'[\x00-\x1f"\\]'
-_CONTROL: Final = r"[\x00-\x1f]"
-_FIRST_PRINTABLE: Final = 0x20
-
 # Typed once: a bare Python string is given its type anew on each call, at a cost that shows.
-_QUOTE: Final = pa.scalar('"', pa.string())
-_OPEN: Final = pa.scalar("{", pa.string())
-_CLOSE: Final = pa.scalar("}", pa.string())
-_COLON: Final = pa.scalar(":", pa.string())
+_OPEN_LIST: Final = pa.scalar("[", pa.string())
+_CLOSE_LIST: Final = pa.scalar("]", pa.string())
 _COMMA: Final = pa.scalar(",", pa.string())
 _NOTHING: Final = pa.scalar("", pa.string())
-_JSON_NULL: Final = pa.scalar(values.NULL_JSON, pa.string())
 
 _NOT_SECRET: Final = pa.array(sorted(scrub.NOTHING_TO_HIDE), pa.string())
 
@@ -76,7 +70,6 @@ class Attributes:
         code: entry → index into ``keys``.
         type: entry → ``Type``.
         string: entry → the text of a STRING value, else null.
-        json: entry → the value as lossless JSON text (``values``).
     """
 
     def __init__(self, column: pa.ListArray) -> None:
@@ -130,27 +123,42 @@ class Attributes:
         self._members[Type.STRING] = self.string
 
     @cached_property
-    def json(self) -> pa.StringArray:
-        """Entry → the value as lossless JSON text."""
-        pieces = _Pieces()
+    def _others(self) -> tuple[pa.StringArray, Index]:
+        """JSON text of the values that are no text, and entry → index into it, -1 for a text."""
+        place = np.full(len(self.code), -1, dtype=np.int64)
+        parts: list[pa.StringArray] = []
+        filled = 0
         for kind, member in self._members.items():
-            where = np.flatnonzero(self.type == kind)
-            chosen = member.take(pa.array(where, pa.int64()))
-            if kind == Type.STRING:
-                _add_strings(pieces, where, chosen)
-            else:
-                pieces.add(where, _TO_JSON[kind](chosen))
-        empty = np.flatnonzero(self.type == Type.EMPTY)
-        pieces.add(empty, pa.repeat(_JSON_NULL, len(empty)))
-        return pieces.joined(len(self.code))
+            if kind != Type.STRING:
+                where = np.flatnonzero(self.type == kind)
+                parts.append(_TO_JSON[kind](member.take(pa.array(where, pa.int64()))))
+                place[where] = np.arange(filled, filled + len(where))
+                filled += len(where)
+        place[self.type == Type.EMPTY] = filled
+        return pa.concat_arrays([*parts, pa.array([values.NULL_JSON], pa.string())]), place
+
+    def read_nested(self) -> None:
+        """Parse the nested values, which may be what cannot be read.
+
+        Raises:
+            google.protobuf.message.DecodeError: one of them cannot be.
+        """
+        self._others  # noqa: B018 — kept for whoever asks next
+
+    def json_at(self, entries: Index) -> pa.StringArray:
+        """The values of some entries as lossless JSON text (``values``)."""
+        texts, place = self._others
+        chosen = place[entries]
+        other = texts.take(pa.array(chosen, pa.int64(), mask=chosen < 0))
+        if not other.null_count:
+            return other
+        written = gather.texts(self.string.take(pa.array(entries, pa.int64())))
+        return pc.if_else(pa.array(chosen < 0), written, other)
 
     def objects(self) -> pa.StringArray:
         """Row → all its attributes as one JSON object; ``{}`` where it has none."""
-        quoted = _strings_to_json(pa.array(self.keys, pa.string())).take(pa.array(self.code, pa.int32()))
-        pairs = pc.binary_join_element_wise(quoted, self.json, _COLON)
-        offsets = np.concatenate(([0], np.cumsum(self._lengths))).astype(np.int32)
-        joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pairs), _COMMA)
-        plain = pc.binary_join_element_wise(_OPEN, joined, _CLOSE, _NOTHING)
+        texts, place = self._others
+        plain = gather.objects(self.keys, self.code, self._lengths, self.string, texts, place)
         return self._with_irregular_rows(plain)
 
     def _with_irregular_rows(self, plain: pa.StringArray) -> pa.StringArray:
@@ -161,10 +169,10 @@ class Attributes:
         if not irregular:
             return plain
         text = plain.to_pylist()
-        json = self.json
         for row in irregular:
-            entries = range(*np.searchsorted(self.row, (row, row + 1)).tolist())
-            text[row] = values.map_json((self.keys[self.code[i]], json[int(i)].as_py()) for i in entries)
+            entries = np.arange(*np.searchsorted(self.row, (row, row + 1)).tolist())
+            names = (self.keys[code] for code in self.code[entries])
+            text[row] = values.map_json(zip(names, self.json_at(entries).to_pylist(), strict=True))
         return pa.array(text, pa.string())
 
     def _rows_with_duplicates(self) -> Index:
@@ -202,7 +210,7 @@ class Attributes:
     def json_of(self, key: str) -> pa.StringArray:
         """Row → JSON text of the key's value; null where absent."""
         found = self.entries(key)
-        return _scatter(self.json.take(pa.array(found, pa.int64())), self.row[found], self.rows)
+        return _scatter(self.json_at(found), self.row[found], self.rows)
 
     def text(self, key: str) -> pa.StringArray:
         """Row → a STRING as it is, a BOOL, INT or DOUBLE as JSON text; null for all else."""
@@ -211,9 +219,7 @@ class Attributes:
         scalar = (kinds == Type.BOOL) | (kinds == Type.INT) | (kinds == Type.DOUBLE)
         plain = self.string.take(pa.array(found, pa.int64()))
         if scalar.any():
-            plain = pc.if_else(
-                pa.array(scalar, pa.bool_()), self.json.take(pa.array(found, pa.int64())), plain
-            )
+            plain = pc.if_else(pa.array(scalar, pa.bool_()), self.json_at(found), plain)
         return _scatter(plain, self.row[found], self.rows)
 
     def integer(self, key: str) -> pa.Int64Array:
@@ -225,8 +231,10 @@ class Attributes:
             numbers = self._members[Type.INT].take(pa.array(found, pa.int64()))
         if ((kinds == Type.DOUBLE) | (kinds == Type.STRING)).any():
             parsed = [
-                number if kind == Type.INT else _integer(kind, self.json[int(entry)].as_py())
-                for entry, kind, number in zip(found, kinds, numbers.to_pylist(), strict=True)
+                number if kind == Type.INT else _integer(kind, json)
+                for json, kind, number in zip(
+                    self.json_at(found).to_pylist(), kinds, numbers.to_pylist(), strict=True
+                )
             ]
             numbers = pa.array(parsed, pa.int64())
         return _scatter(numbers, self.row[found], self.rows)
@@ -242,6 +250,10 @@ class Attributes:
             mask[self.row[self._entries(key)]] = True
         return mask
 
+    def _json_of_entry(self, entry: int) -> str:
+        json: str = self.json_at(np.array([entry]))[0].as_py()
+        return json
+
     def of_row(self, row: int) -> dict[str, Any]:
         """Python values of one row by key: the slow path, for content that has to be assembled."""
         start, stop = np.searchsorted(self.row, (row, row + 1))
@@ -250,7 +262,7 @@ class Attributes:
             key = self.keys[self.code[entry]]
             if key not in found:
                 text = self.string[entry].as_py()
-                found[key] = text if text is not None else values.from_json(self.json[entry].as_py())
+                found[key] = text if text is not None else values.from_json(self._json_of_entry(entry))
         return found
 
 
@@ -278,78 +290,35 @@ def _scatter(part: pa.Array, rows: Index, length: int) -> Any:
     return part.take(pa.array(indices, pa.int64(), mask=indices < 0))
 
 
-class _Pieces:
-    """Parts of one array, each for some places of it, put together with a single copy."""
-
-    def __init__(self) -> None:
-        self._where: list[Index] = []
-        self._parts: list[pa.Array] = []
-
-    def add(self, where: Index, part: pa.Array) -> None:
-        """``part[i]`` stands at ``where[i]``."""
-        self._where.append(where)
-        self._parts.append(part)
-
-    def joined(self, length: int) -> Any:
-        """The array; every place must have been filled."""
-        order = np.empty(length, dtype=np.int64)
-        order[np.concatenate(self._where)] = np.arange(length)
-        return pa.concat_arrays(self._parts).take(pa.array(order, pa.int64()))
-
-
-def _add_strings(pieces: _Pieces, where: Index, strings: pa.StringArray) -> None:
-    special = pc.match_substring_regex(strings, _NEEDS_ESCAPE)
-    plain = strings.filter(pc.invert(special))
-    pieces.add(where[~_mask(special)], _quoted(plain))
-    where, strings = where[_mask(special)], strings.filter(special)
-    if _has_control_characters(strings):
-        control = pc.match_substring_regex(strings, _CONTROL)
-        odd = [orjson.dumps(text).decode() for text in strings.filter(control).to_pylist()]
-        pieces.add(where[_mask(control)], pa.array(odd, pa.string()))
-        where, strings = where[~_mask(control)], strings.filter(pc.invert(control))
-    # Content is mostly JSON in a string: quotes and backslashes, which two passes over the buffer escape
-    # several times faster than an encoder called for each string.
-    escaped = pc.replace_substring(strings, "\\", "\\\\")
-    pieces.add(where, _quoted(pc.replace_substring(escaped, '"', '\\"')))
-
-
-def _quoted(strings: pa.StringArray) -> pa.StringArray:
-    return pc.binary_join_element_wise(_QUOTE, strings, _QUOTE, _NOTHING)
-
-
-def _has_control_characters(strings: pa.StringArray) -> bool:
-    _, offsets, data = strings.buffers()
-    if data is None or not len(strings):
-        return False
-    ends = np.frombuffer(offsets, dtype=np.int32)[strings.offset : strings.offset + len(strings) + 1]
-    text = np.frombuffer(data, dtype=np.uint8)[ends[0] : ends[-1]]
-    return bool(len(text)) and int(text.min()) < _FIRST_PRINTABLE
-
-
-def _strings_to_json(strings: pa.StringArray) -> Any:
-    pieces = _Pieces()
-    _add_strings(pieces, np.arange(len(strings)), strings)
-    return pieces.joined(len(strings))
-
-
-def _map_to_json(column: pa.Array) -> pa.StringArray:
-    return _nested(column, is_map=True)
-
-
-def _array_to_json(column: pa.Array) -> pa.StringArray:
-    return _nested(column, is_map=False)
-
-
-def _nested(column: pa.Array, *, is_map: bool) -> pa.StringArray:
+def _nested(column: pa.StructArray, *, is_map: bool) -> pa.StringArray:
     members = column.field("values").to_pylist()
     return pa.array([values.keyed_values_json(payloads, is_map=is_map) for payloads in members], pa.string())
+
+
+def _lists(column: pa.StructArray) -> pa.StringArray:
+    """Lists as JSON text; a member that occurs again and again (most do) is parsed once."""
+    lists = column.field("values")
+    members = _each_once(lists.flatten(), lambda payload: values.any_value_json(AnyValue.FromString(payload)))
+    joined = pc.binary_join(pa.ListArray.from_arrays(lists.offsets, members), _COMMA)
+    return pc.binary_join_element_wise(_OPEN_LIST, joined, _CLOSE_LIST, _NOTHING)
+
+
+def _doubles(column: pa.DoubleArray) -> pa.StringArray:
+    # Told apart by their bits: as numbers, 0.0 and -0.0 would be the same.
+    bits = pa.array(column.to_numpy(zero_copy_only=False).view(np.int64), pa.int64())
+    return _each_once(bits, lambda value: values.double_json(float(np.int64(value).view(np.float64))))
+
+
+def _each_once(column: pa.Array, function: Callable[[Any], str]) -> pa.StringArray:
+    encoded = column.dictionary_encode()
+    return pa.array(map(function, encoded.dictionary.to_pylist()), pa.string()).take(encoded.indices)
 
 
 _TO_JSON: Final[dict[Type, Callable[[pa.Array], pa.StringArray]]] = {
     Type.BOOL: lambda column: pc.cast(column, pa.string()),
     Type.INT: lambda column: pc.cast(column, pa.string()),
-    Type.DOUBLE: lambda column: pa.array([values.double_json(x) for x in column.to_pylist()], pa.string()),
-    Type.ARRAY: _array_to_json,
-    Type.KVLIST: _map_to_json,
+    Type.DOUBLE: _doubles,
+    Type.ARRAY: _lists,
+    Type.KVLIST: lambda column: _nested(column, is_map=True),
     Type.BYTES: lambda column: pa.array([values.bytes_json(x) for x in column.to_pylist()], pa.string()),
 }

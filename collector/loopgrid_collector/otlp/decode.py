@@ -190,7 +190,7 @@ def _read(items: pa.BinaryArray, form: _Form) -> _Read:
         items, decoded = _chosen(items, ~bad), decoded.filter(pa.array(~bad, pa.bool_()))
     attributes = Attributes(decoded.column("attributes"))
     attributes.scrub()
-    attributes.json  # noqa: B018 — nested values are parsed here, and may be what cannot be read
+    attributes.read_nested()
     return _Read(~bad, attributes, form.columns(decoded, items), refused)
 
 

@@ -8,7 +8,7 @@ item cannot spoil its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,9 +30,12 @@ MAX_ITEMS: Final = 1_000_000
 _LENGTH: Final = 2
 _FIXED_BYTES: Final = {1: 8, 5: 4}
 _MORE: Final = 0x80
-# Tags of the fields that lead inwards: request → resource → scope → item.
-_DEEPER: Final = (1 << 3 | _LENGTH, 2 << 3 | _LENGTH, 2 << 3 | _LENGTH)
-_ITEM_LEVEL: Final = 2
+_LONGEST_NUMBER_BITS: Final = 63
+
+# Tags of the length-delimited fields that matter, by level: request, resource, scope.
+_INWARDS: Final = 1 << 3 | _LENGTH, 2 << 3 | _LENGTH, 2 << 3 | _LENGTH
+_OWN: Final = 1 << 3 | _LENGTH
+_SCHEMA_URL: Final = 3 << 3 | _LENGTH
 
 _OPTIONAL: Final = FieldDescriptorProto.LABEL_OPTIONAL
 _REPEATED: Final = FieldDescriptorProto.LABEL_REPEATED
@@ -94,10 +97,179 @@ def cut(bodies: Sequence[bytes]) -> Envelope:
     """Cut export requests into their items.
 
     Raises:
-        Undecodable: at least one body is not a protobuf message of this shape; it is not said which.
+        Undecodable: at least one body is not a protobuf message of this shape, or holds countless empty
+            ones; it is not said which.
     """
-    for body in bodies:
-        _check_counts(body)
+    walks = [_Walk(body) for body in bodies]
+    if all(walk.regular for walk in walks):
+        return _from_walks(walks)
+    return _from_messages(bodies)
+
+
+class _Walk:
+    """Where the items of one body lie, and what stands around them.
+
+    Counts before anything is unfolded: two bytes of an empty message are hundreds once it is.
+
+    Attributes:
+        regular: whether the body is plainly what exporters send, so that what was found is all of it. Of any
+            other (a field twice, a group, a torn message) the protobuf decoder decides what it means.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        """Walk through a body.
+
+        Raises:
+            Undecodable: it holds too many resources, scopes or items.
+        """
+        self.body = body
+        self.regular = True
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self.items_of_scope: list[int] = []
+        self.scopes: list[tuple[int, bytes, str]] = []
+        self.resources: list[tuple[bytes, str]] = []
+        try:
+            self._request()
+        except (IndexError, UnicodeDecodeError):
+            self.regular = False
+
+    def _request(self) -> None:
+        for start, end in self._members(0, len(self.body), _INWARDS[0], {}):
+            own: dict[int, tuple[int, int]] = {}
+            owner = len(self.resources)
+            self.resources.append((b"", ""))
+            self._check_surroundings()
+            for scope_start, scope_end in self._members(start, end, _INWARDS[1], own):
+                self._scope(owner, scope_start, scope_end)
+            self.resources[owner] = self._surroundings(own)
+
+    def _scope(self, owner: int, start: int, end: int) -> None:
+        own: dict[int, tuple[int, int]] = {}
+        before = len(self.starts)
+        # The one loop that turns for every item; as plain as it can be.
+        starts, ends = self.starts.append, self.ends.append
+        left = MAX_ITEMS - before
+        for item_start, item_end in self._members(start, end, _INWARDS[2], own):
+            starts(item_start)
+            ends(item_end)
+            left -= 1
+            if left < 0:
+                raise _too_many()
+        self.items_of_scope.append(len(self.starts) - before)
+        self.scopes.append((owner, *self._surroundings(own)))
+        self._check_surroundings()
+
+    def _check_surroundings(self) -> None:
+        if len(self.scopes) + len(self.resources) > MAX_SURROUNDINGS:
+            raise _too_many()
+
+    def _surroundings(self, own: Mapping[int, tuple[int, int]]) -> tuple[bytes, str]:
+        start, end = own.get(_OWN, (0, 0))
+        url_start, url_end = own.get(_SCHEMA_URL, (0, 0))
+        return self.body[start:end], self.body[url_start:url_end].decode()
+
+    def _members(
+        self, at: int, end: int, inwards: int, own: dict[int, tuple[int, int]]
+    ) -> Iterator[tuple[int, int]]:
+        """Where the fields that lead inwards lie; the message's own fields are put into ``own``.
+
+        Ends early where the bytes are no message.
+
+        Raises:
+            IndexError: the bytes end in the middle of a number.
+        """
+        body = self.body
+        while at < end:
+            tag = body[at]
+            at += 1
+            if tag & 7 != _LENGTH or tag >= _MORE:
+                at = self._skip(at - 1)
+                continue
+            size = body[at]
+            at += 1
+            if size >= _MORE:
+                size, at = _number(body, at - 1)
+            stop = at + size
+            if stop > end:
+                break
+            if tag == inwards:
+                yield at, stop
+            elif tag in (_OWN, _SCHEMA_URL):
+                self.regular = self.regular and tag not in own
+                own[tag] = (at, stop)
+            at = stop
+        self.regular = self.regular and at == end
+
+    def _skip(self, at: int) -> int:
+        """Past a field that is none of ours, or to the end of the body where it is no field."""
+        tag, at = _number(self.body, at)
+        wire = tag & 7
+        # A field of ours in another shape, or with a needlessly long tag.
+        self.regular = self.regular and tag >> 3 > _SCHEMA_URL >> 3
+        if wire == 0:
+            return _number(self.body, at)[1]
+        if wire == _LENGTH:
+            size, at = _number(self.body, at)
+            return at + size
+        if wire in _FIXED_BYTES:
+            return at + _FIXED_BYTES[wire]
+        self.regular = False
+        return len(self.body) + 1
+
+
+def _too_many() -> Undecodable:
+    return Undecodable(
+        f"The request holds more than {MAX_SURROUNDINGS} resources and scopes, or more than "
+        f"{MAX_ITEMS} items. Send smaller batches."
+    )
+
+
+def _number(body: bytes, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        byte = body[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < _MORE:
+            return value, at
+        shift += 7
+        if shift > _LONGEST_NUMBER_BITS:
+            raise IndexError
+
+
+def _from_walks(walks: Sequence[_Walk]) -> Envelope:
+    data = walks[0].body if len(walks) == 1 else b"".join(walk.body for walk in walks)
+    shift = 0
+    bounds: list[npt.NDArray[np.int64]] = []
+    scopes: list[tuple[int, bytes, str]] = []
+    resources: list[tuple[bytes, str]] = []
+    for walk in walks:
+        bounds.append(np.array([walk.starts, walk.ends], dtype=np.int64).T.ravel() + shift)
+        shift += len(walk.body)
+        scopes += [(owner + len(resources), payload, url) for owner, payload, url in walk.scopes]
+        resources += walk.resources
+    counts = [count for walk in walks for count in walk.items_of_scope]
+    return Envelope(
+        items=_slices(data, np.concatenate(bounds)),
+        request=np.repeat(np.arange(len(walks)), [len(walk.starts) for walk in walks]),
+        scope=np.repeat(np.arange(len(scopes)), np.array(counts, dtype=np.int64)),
+        scopes=scopes,
+        resources=resources,
+    )
+
+
+def _slices(data: bytes, bounds: npt.NDArray[np.int64]) -> pa.BinaryArray:
+    """The bytes from each even bound to the odd one after it."""
+    count = len(bounds) // 2
+    if not count:
+        return pa.array([], pa.binary())
+    buffers = [None, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(data)]
+    pieces = pa.Array.from_buffers(pa.binary(), len(bounds) - 1, buffers)
+    return pieces.take(pa.array(np.arange(0, len(bounds), 2)))
+
+
+def _from_messages(bodies: Sequence[bytes]) -> Envelope:
     try:
         batch = _REQUEST.list_to_record_batch(list(bodies))
     except ValueError as error:
@@ -132,70 +304,6 @@ def cut(bodies: Sequence[bytes]) -> Envelope:
             )
         ),
     )
-
-
-def _check_counts(body: bytes) -> None:
-    """Refuse a body of countless empty messages before it is unfolded: two bytes there are hundreds here.
-
-    A body that is broken is let through: the decoder says what is wrong with it.
-    """
-    held, items = 0, 0
-    waiting = [(0, len(body), 0)]
-    while waiting:
-        at, end, level = waiting.pop()
-        try:
-            for start, stop in _members(body, at, end, _DEEPER[level]):
-                if level == _ITEM_LEVEL:
-                    items += 1
-                else:
-                    held += 1
-                    waiting.append((start, stop, level + 1))
-                if held > MAX_SURROUNDINGS or items > MAX_ITEMS:
-                    raise Undecodable(
-                        f"The request holds more than {MAX_SURROUNDINGS} resources and scopes, or more than "
-                        f"{MAX_ITEMS} items. Send smaller batches."
-                    )
-        except IndexError:
-            return
-
-
-def _members(body: bytes, at: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Where the wanted length-delimited fields of a message lie. Ends early where the bytes are no message.
-
-    Raises:
-        IndexError: the bytes end in the middle of a number.
-    """
-    while at < end:
-        tag, at = _number(body, at)
-        wire = tag & 7
-        if wire == _LENGTH:
-            size, at = _number(body, at)
-            stop = at + size
-            if stop > end:
-                return
-            if tag == wanted:
-                yield at, stop
-            at = stop
-        elif wire == 0:
-            _, at = _number(body, at)
-        elif wire in _FIXED_BYTES:
-            at += _FIXED_BYTES[wire]
-        else:
-            return
-
-
-def _number(body: bytes, at: int) -> tuple[int, int]:
-    byte = body[at]
-    at += 1
-    if byte < _MORE:
-        return byte, at
-    value, shift = byte & 0x7F, 7
-    while byte >= _MORE:
-        byte = body[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-    return value, at
 
 
 def _owners(lists: pa.ListArray) -> npt.NDArray[np.int64]:

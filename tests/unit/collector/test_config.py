@@ -23,6 +23,8 @@ from loopgrid_collector.ledger.opening import open_ledger
         ("LOOPGRID_SHUTDOWN_GRACE_S", "nan", "0 or more"),
         ("LOOPGRID_FORWARD_TIMEOUT_S", "inf", "greater than 0"),
         ("LOOPGRID_FORWARD_TIMEOUT_S", "soon", "write a number"),
+        ("LOOPGRID_ROW_GROUP_ROWS", "3000", "multiple of 2048"),
+        ("LOOPGRID_ROW_GROUP_ROWS", str(2**40), "up to 1048576"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_with_its_name_and_what_would_be_right(variable, text, said):
@@ -39,7 +41,7 @@ def test_memory_is_written_as_duckdb_reads_it(text, tmp_path):
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("duckdb_memory", "1KB"), ("row_group_rows", 2**40), ("duckdb_threads", 2**80)],
+    [("duckdb_memory", "1KB"), ("duckdb_threads", 2**80)],
 )
 def test_what_only_duckdb_can_refuse_names_the_variable_too(setting, value, tmp_path):
     config = CollectorConfig(ledger=str(tmp_path / "x.duckdb"), **{setting: value})

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from loopgrid_collector.config import CollectorConfig
+from loopgrid_collector.decoding import traces_append
 from loopgrid_collector.errors import (
     LedgerForeign,
     LedgerLocked,
@@ -21,7 +22,6 @@ from loopgrid_collector.errors import (
     Overloaded,
     ShuttingDown,
 )
-from loopgrid_collector.ingest import traces_append
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.records import Entry, Receipt
 from tests.support.ledgers import house

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from loopgrid_collector.decoding import logs_append, traces_append
 from loopgrid_collector.errors import Undecodable
-from loopgrid_collector.ingest import logs_append, traces_append
 from loopgrid_collector.ledger.records import Receipt
 from tests.support.ledgers import house
 from tests.support.spans import chat, log_record, logs, span, traces
