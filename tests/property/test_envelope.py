@@ -54,6 +54,8 @@ request = message(one(1, resource), one(1, resource), foreign)
 
 @given(st.lists(request, min_size=1, max_size=3))
 @example([field(1, field(2, field(2, b"a") + field(1, b"b") + field(2, b"c")) + field(1, b"d"))])
+@example([b"\x0a\x7f"])
+@example([field(1, b"\x12\x05a")])
 def test_both_ways_of_cutting_agree(bodies: list[bytes]) -> None:
     try:
         wanted = envelope._from_messages(bodies)

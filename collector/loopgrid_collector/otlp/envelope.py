@@ -192,7 +192,8 @@ class _Walk:
                 size, at = _number(body, at - 1)
             stop = at + size
             if stop > end:
-                break
+                self.regular = False
+                return
             if tag == inwards:
                 yield at, stop
             elif tag in (_OWN, _SCHEMA_URL):
