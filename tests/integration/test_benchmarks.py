@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,38 @@ def test_ingest_keeps_to_a_rate(repository: Path, tmp_path: Path):
 
     assert 0 < found["spans_per_s"] <= 55
     assert found["bulk_rows_per_s"] is None
+
+
+def test_soak_reports_memory_at_full_and_at_half_load(repository: Path, tmp_path: Path):
+    load = ("--minutes", "0.03", "--sample-seconds", "0.3", "--spans-per-request", "16")
+
+    told = run(repository, tmp_path, "soak.py", *load)
+
+    assert re.findall(r"^(\w+) load ", told, re.MULTILINE) == ["full", "half"]
+    assert told.count("bytes a span") == 2
+
+
+def test_dedupe_reports_its_share_with_and_without_known_keys(repository: Path, tmp_path: Path):
+    told = run(repository, tmp_path, "dedupe.py", "--seconds", "1", "--known", "5000", "--requests", "1")
+
+    assert re.findall(r"^([\d,]+) keys known", told, re.MULTILINE) == ["0", "5,000"]
+    assert told.count("of it, dedupe") == 2
+
+
+def test_reads_reports_durations_with_and_without_load(repository: Path, tmp_path: Path):
+    load = ("--seconds", "1", "--fill-seconds", "1", "--spans-per-request", "16")
+
+    told = run(repository, tmp_path, "reads.py", *load)
+
+    assert "reads without load" in told
+    assert "reads under load" in told
+
+
+@pytest.mark.parametrize("rows", ["short", "received"])
+def test_startup_reports_a_clean_start_and_one_after_a_kill(repository: Path, tmp_path: Path, rows: str):
+    told = run(
+        repository, tmp_path, "startup.py", "--spans", "30000", "--rows", rows, "--wal-bytes", "100000"
+    )
+
+    assert re.search(r"^stopped cleanly +30,000 spans", told, re.MULTILINE)
+    assert re.search(r"^after kill -9, log of .* 31,000 spans", told, re.MULTILINE)
