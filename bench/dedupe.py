@@ -37,7 +37,7 @@ from loopgrid_collector.ledger.opening import open_ledger
 SPANS: Final = 512
 MOST_COST: Final = 0.15
 
-_TEMPLATES: Final = 32
+_TEMPLATES: Final = 16
 _WARM_UP_TURNS: Final = 2
 
 

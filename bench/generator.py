@@ -22,8 +22,8 @@ from typing import Final, Protocol
 import http2
 from llm_spans import Template, Templates
 
-TEMPLATES: Final = 32
-"""Requests encoded in full, over all connections together; each connection has at least two."""
+DIFFERENT_SPANS: Final = 8_192
+"""Spans encoded in full, over all connections together: their texts come round again after as many."""
 
 TIMEOUT_S: Final = 60.0
 _OK: Final = 200
@@ -165,7 +165,7 @@ def _bodies(job: Job) -> list[list[Template]]:
     """Templates for each connection."""
     make = Templates(job.spans)
     one = make.json if job.transport == "json" else make.protobuf
-    each = max(2, TEMPLATES // job.connections)
+    each = max(2, DIFFERENT_SPANS // (job.connections * job.spans))
     return [[one() for _ in range(each)] for _ in range(job.connections)]
 
 

@@ -59,6 +59,10 @@ class Server:
         """Resident memory of the server and its children now; pages that they share count for each."""
         return sum(_status_mb(process_id, "VmRSS") for process_id in family(self.process.pid))
 
+    def peak_mb(self) -> float:
+        """The most that one of its processes ever had resident, by the system's own count."""
+        return max(_status_mb(process_id, "VmHWM") for process_id in family(self.process.pid))
+
     def sql(self, query: str) -> list[list[Any]]:
         """Rows of ``POST /v1/sql``."""
         connection = http.client.HTTPConnection(self.api, timeout=STOP_TIMEOUT_S)
@@ -131,7 +135,7 @@ class Load:
         latencies_s: of the requests acknowledged from its begin on.
         server_cpu_us: processor time of the server for each span, in microseconds.
         generator_cpu_us: likewise, of the load generator.
-        peak_mb: most resident memory of the server and its children in any sample.
+        peak_mb: most resident memory of the server and its children in any sample, or of one of them ever.
     """
 
     seconds: float
@@ -213,7 +217,7 @@ class Generator:
             ],
             server_cpu_us=cpu_s / spans * 1e6,
             generator_cpu_us=seen.cpu_s / spans * 1e6,
-            peak_mb=max(peak_mb, server.rss_mb()),
+            peak_mb=max(peak_mb, server.rss_mb(), server.peak_mb()),
         )
 
     def _tell(self, line: str) -> None:

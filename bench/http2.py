@@ -177,7 +177,7 @@ def _request_head(authority: bytes) -> bytes:
             b"\x04" + _text(_PATH),
             b"\x01" + _text(authority),
             b"\x0f\x10" + _text(b"application/grpc"),
-            b"\x00" + _text(b"te") + _text(b"trailers"),
+            b"\x00\x02te\x08trailers",
         )
     )
 

@@ -35,7 +35,7 @@ MOST_S: Final = 5.0
 MOST_AFTER_KILL_S: Final = 15.0
 
 _ROWS_AT_ONCE: Final = 500_000
-_RECEIVED_SPANS: Final = 16_384
+_RECEIVED_REQUESTS: Final = 32
 _REQUEST_SPANS: Final = 512
 _SMALL_REQUEST_SPANS: Final = 20
 _REQUESTS_AT_ONCE: Final = 50
@@ -67,9 +67,10 @@ def fill(path: Path, spans: int, rows: str) -> None:
     with duckdb.connect() as connection:
         select, more = _SHORT, {}
         if rows == "received":
-            connection.register("received_rows", _received(path.with_name("received.duckdb"), config))
+            requests = min(_RECEIVED_REQUESTS, max(1, spans // _REQUEST_SPANS))
+            connection.register("received_rows", _received(path.with_name("received.duckdb"), requests))
             connection.execute("CREATE TABLE memory.received AS SELECT * FROM received_rows")
-            select, more = _RECEIVED, {"received": _RECEIVED_SPANS}
+            select, more = _RECEIVED, {"received": requests * _REQUEST_SPANS}
         connection.execute(f"SET threads = {config.duckdb_threads}")
         connection.execute(f"ATTACH '{path}' AS ledger (ROW_GROUP_SIZE {config.row_group_rows}); USE ledger")
         for first in range(0, spans, _ROWS_AT_ONCE):
@@ -86,14 +87,17 @@ def fill(path: Path, spans: int, rows: str) -> None:
     print(file=sys.stderr)
 
 
-def _received(path: Path, config: CollectorConfig) -> object:
+def _received(path: Path, requests: int) -> object:
     """Rows as the ledger stores them."""
-    bodies = Bodies(_REQUEST_SPANS, _RECEIVED_SPANS // _REQUEST_SPANS)
-    ledger = Ledger.open(str(path), config)
-    for _ in range(_RECEIVED_SPANS // _REQUEST_SPANS):
+    bodies = Bodies(_REQUEST_SPANS, requests)
+    ledger = Ledger.open(str(path), CollectorConfig(ledger=str(path)))
+    for _ in range(requests):
         ledger.append(traces_append(bodies.next())).result()
     ledger.close()
-    return stored_rows(path, _RECEIVED_SPANS)
+    rows = stored_rows(path, requests * _REQUEST_SPANS)
+    for file in path.parent.glob(path.name + "*"):
+        file.unlink()
+    return rows
 
 
 def fill_log(path: Path, wal_bytes: int) -> None:

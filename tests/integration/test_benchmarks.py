@@ -91,9 +91,7 @@ def test_reads_reports_durations_with_and_without_load(repository: Path, tmp_pat
 
 @pytest.mark.parametrize("rows", ["short", "received"])
 def test_startup_reports_a_clean_start_and_one_after_a_kill(repository: Path, tmp_path: Path, rows: str):
-    told = run(
-        repository, tmp_path, "startup.py", "--spans", "30000", "--rows", rows, "--wal-bytes", "100000"
-    )
+    told = run(repository, tmp_path, "startup.py", "--spans", "3000", "--rows", rows, "--wal-bytes", "100000")
 
-    assert re.search(r"^stopped cleanly +30,000 spans", told, re.MULTILINE)
-    assert re.search(r"^after kill -9, log of .* 31,000 spans", told, re.MULTILINE)
+    assert re.search(r"^stopped cleanly +3,000 spans", told, re.MULTILINE)
+    assert re.search(r"^after kill -9, log of .* 4,000 spans", told, re.MULTILINE)
