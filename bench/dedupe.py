@@ -28,7 +28,7 @@ import numpy as np
 from harness import machine, table, verdict
 from llm_spans import Bodies
 from loopgrid_collector.config import CollectorConfig
-from loopgrid_collector.ingest import traces_append
+from loopgrid_collector.decoding import traces_append
 from loopgrid_collector.ledger import commit as commits
 from loopgrid_collector.ledger.known import RUN_KEYS, Fingerprints, KnownKeys
 from loopgrid_collector.ledger.ledger import Ledger
