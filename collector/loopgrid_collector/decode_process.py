@@ -7,6 +7,7 @@ and nothing else.
 
 from __future__ import annotations
 
+import select
 import socket
 import subprocess
 import sys
@@ -35,7 +36,7 @@ class DecodeProcess:
     """One decoding process. Used by one thread at a time."""
 
     def __init__(self) -> None:
-        """Start it. It takes questions at once, and answers when its modules are loaded."""
+        """Start it. Until its modules are loaded it is not ready."""
         self._channel, other = socket.socketpair()
         self._channel.settimeout(ANSWER_TIMEOUT_S)
         with other:
@@ -47,12 +48,23 @@ class DecodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
+        self._ready = False
         self._closing = threading.Lock()
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    def ready(self) -> bool:
+        """Whether it would begin at once, or is found to be gone. Never waits."""
+        if not self._ready:
+            readable, _, _ = select.select([self._channel], [], [], 0)
+            self._ready = bool(readable)
+            if self._ready:
+                # Said once, when it is; nothing if it ended before, which the next question shows.
+                self._channel.recv(len(decode_wire.READY))
+        return self._ready
 
     def append_of(self, kind: Kind, bodies: Sequence[bytes]) -> Append:
         """Decode bodies there.

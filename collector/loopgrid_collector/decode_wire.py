@@ -24,6 +24,9 @@ from loopgrid_collector.errors import Undecodable
 from loopgrid_collector.ledger.records import Append
 from loopgrid_collector.otlp.decode import Refused
 
+READY: Final = b"r"
+"""What a decoding process says first."""
+
 _KINDS: Final = tuple(Kind)
 _QUESTION: Final = struct.Struct("=II")
 _SIZE: Final = struct.Struct("=Q")

@@ -12,8 +12,8 @@ import sys
 
 import pyarrow as pa
 
-from loopgrid_collector import logs, memory
-from loopgrid_collector.decode_wire import Answers, asked
+from loopgrid_collector import logs, runtime
+from loopgrid_collector.decode_wire import READY, Answers, asked
 from loopgrid_collector.decoding import append_of
 from loopgrid_collector.errors import Undecodable
 
@@ -23,11 +23,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logs.configure(sys.stderr)
-    memory.keep()
+    runtime.keep_memory()
     # One question at a time, and the machine's other cores have their own process.
     pa.set_cpu_count(1)
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         answers = Answers(channel)
+        channel.sendall(READY)
         while (question := asked(channel)) is not None:
             kind, bodies = question
             try:

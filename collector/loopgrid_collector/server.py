@@ -23,7 +23,7 @@ import uvloop
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from loopgrid_collector import memory
+from loopgrid_collector import runtime
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Retryable
 from loopgrid_collector.forward import Forwarder, ForwardingIngest
@@ -97,7 +97,8 @@ class Server:
             Fatal: the ledger cannot be opened, or a setting cannot be used.
         """
         config = self._config
-        memory.keep()
+        runtime.keep_memory()
+        runtime.settle_absent_modules()
         async with AsyncExitStack() as stack:
             api = _Listener(stack, config.host, config.port, _API_FLAG)
             otlp_http = _Listener(stack, config.host, config.otlp_http_port, _HTTP_FLAG)

@@ -14,10 +14,12 @@ Laws:
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,12 +34,37 @@ MAX_SHARED_BYTES: Final = 4 * 2**20
 
 MAX_SHARED_REQUESTS: Final = 256
 
-LEAST_REMOTE_BYTES: Final = 64 * 2**10
-"""Bytes of bodies from which a pass goes to another process: below, the way there costs as much."""
+LARGE_BYTES: Final = 256 * 2**10
+"""Size from which decoding a body takes longer than anything that is done once for a pass or a commit."""
+
+LARGE_COMPANY_S: Final = 0.01
+"""Seconds that a pass which begins with a large body waits for bodies that are arriving at that moment."""
+
+SMALL_COMPANY_PAUSE_S: Final = 0.0015
+"""Pause between two small requests that ends the wait for more of them."""
+
+SMALL_COMPANY_S: Final = 0.006
+"""Seconds of such waiting at most. Only where the pass before had company, too: who sends one request after
+the other never waits."""
+
+STORED_WITHIN_S: Final = 1.0
+"""Seconds after which small requests no longer wait for those before them to be stored."""
+
+WORTH_A_PROCESS_S: Final = 0.25
+"""Seconds of decoding in the server's own process after which a process for it is started: about what
+starting one costs, so that a server that takes little never pays for it, and one that takes much has it soon.
+"""
 
 THREADS: Final = 2
 
 _log = logging.getLogger(__name__)
+
+
+def _uncancellable() -> Future[Receipt]:
+    # A sender that goes away must not disturb those it shares with.
+    future: Future[Receipt] = Future()
+    future.set_running_or_notify_cancel()
+    return future
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +72,108 @@ class _Waiting:
     kind: Kind
     body: bytes
     announced: Announced
-    future: Future[Receipt] = field(default_factory=Future)
+    future: Future[Receipt] = field(default_factory=_uncancellable)
+
+
+class _Inbox:
+    """What waits to be decoded. Safe to use from any thread.
+
+    Large requests are for whoever is free. Small ones take turns: a pass and a commit cost milliseconds
+    however little they are given, so they gather while those before them are decoded and stored, and one
+    cycle of many costs what a cycle of few does.
+    """
+
+    def __init__(self, takers: int) -> None:
+        self._takers = takers
+        self._changed = threading.Condition()
+        self._large: deque[_Waiting] = deque()
+        self._small: deque[_Waiting] = deque()
+        self._small_turn_taken = False
+        self._had_company = False
+        self._arriving = 0
+        self._closed = False
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        with self._changed:
+            self._arriving += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._arriving -= 1
+
+    def put(self, make: Callable[[], _Waiting]) -> _Waiting:
+        with self._changed:
+            if self._closed:
+                raise ShuttingDown("The server is stopping; send again when it is back.")
+            waiting = make()
+            (self._large if len(waiting.body) >= LARGE_BYTES else self._small).append(waiting)
+            self._changed.notify_all()
+        return waiting
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self) -> tuple[list[_Waiting], bool]:
+        """What shares the next pass, and whether it is a turn of small ones, which :meth:`turn_over` ends.
+
+        Nothing, once all is taken after the end.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._large or self._small_ready() or self._over())
+            if self._large:
+                return self._large_company(), False
+            if not self._small_ready():
+                return [], False
+            self._small_turn_taken = True
+            return self._small_company(), True
+
+    def turn_over(self) -> None:
+        with self._changed:
+            self._small_turn_taken = False
+            self._changed.notify_all()
+
+    def _small_ready(self) -> bool:
+        return bool(self._small) and not self._small_turn_taken
+
+    def _over(self) -> bool:
+        return self._closed and not self._large and not self._small
+
+    def _large_company(self) -> list[_Waiting]:
+        """A fair share of what is here and of what arrives now: two bodies cost little more than one."""
+        group = [self._large.popleft()]
+        share = -(-(self._arriving + len(self._large) + 1) // self._takers)
+        until = time.perf_counter() + LARGE_COMPANY_S
+        while len(group) < share and _size(group) < MAX_SHARED_BYTES:
+            if not self._large and not self._more(self._large, until - time.perf_counter()):
+                break
+            group.append(self._large.popleft())
+        return group
+
+    def _small_company(self) -> list[_Waiting]:
+        group = [self._small.popleft()]
+        until = time.perf_counter() + (SMALL_COMPANY_S if self._had_company else 0.0)
+        while _size(group) < MAX_SHARED_BYTES and len(group) < MAX_SHARED_REQUESTS:
+            patience_s = min(SMALL_COMPANY_PAUSE_S, until - time.perf_counter())
+            if not self._small and not self._more(self._small, patience_s):
+                break
+            group.append(self._small.popleft())
+        self._had_company = len(group) > 1
+        return group
+
+    def _more(self, waiting: deque[_Waiting], patience_s: float) -> bool:
+        return (
+            patience_s > 0
+            and self._changed.wait_for(lambda: waiting or self._closed, patience_s)
+            and bool(waiting)
+        )
+
+
+def _size(group: Sequence[_Waiting]) -> int:
+    return sum(len(waiting.body) for waiting in group)
 
 
 class Stage:
@@ -56,21 +184,26 @@ class Stage:
 
         Args:
             ledger: where it goes.
-            processes: how many processes large requests are decoded in; 0 for none but this one.
+            processes: how many processes requests are decoded in; 0 for none but this one.
         """
         self._ledger = ledger
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._door = threading.Lock()
-        self._closed = False
         number = max(THREADS, processes)
+        self._inbox = _Inbox(number)
         self._threads = [
             threading.Thread(
-                target=self._work, args=(each < processes,), name=f"ingest-decode-{each}", daemon=True
+                target=self._work,
+                args=(_Decoder(may_delegate=each < processes),),
+                name=f"ingest-decode-{each}",
+                daemon=True,
             )
             for each in range(number)
         ]
         for thread in self._threads:
             thread.start()
+
+    def arriving(self) -> AbstractContextManager[None]:
+        """While a body is being read, which is then put in."""
+        return self._inbox.arriving()
 
     def put(self, kind: Kind, body: bytes) -> Future[Receipt]:
         """Decode a body and append what it holds.
@@ -82,48 +215,27 @@ class Stage:
         Raises:
             ShuttingDown: the stage is closed.
         """
-        with self._door:
-            if self._closed:
-                raise ShuttingDown("The server is stopping; send again when it is back.")
-            waiting = _Waiting(kind, body, self._ledger.announce())
-            # From here on nobody can cancel it: a sender that goes away must not disturb the others.
-            waiting.future.set_running_or_notify_cancel()
-            self._queue.put(waiting)
+        waiting = self._inbox.put(lambda: _Waiting(kind, body, self._ledger.announce(len(body))))
         return waiting.future
 
     def close(self) -> None:
-        """Finish what was put in, and end the threads."""
-        with self._door:
-            self._closed = True
-            self._queue.put(None)
+        """Finish what was put in, and end the threads and processes."""
+        self._inbox.close()
         for thread in self._threads:
             thread.join()
 
-    def _work(self, may_delegate: bool) -> None:  # noqa: FBT001 — a thread's argument, named where it is given
-        decoder = _Decoder(may_delegate=may_delegate)
-        while (first := self._queue.get()) is not None:
-            for group in self._grouped(first):
+    def _work(self, decoder: _Decoder) -> None:
+        while (taken := self._inbox.take())[0]:
+            together, small = taken
+            by_kind: dict[Kind, list[_Waiting]] = {}
+            for waiting in together:
+                by_kind.setdefault(waiting.kind, []).append(waiting)
+            for group in by_kind.values():
                 self._decode(group, decoder)
+            if small:
+                wait([waiting.future for waiting in together], STORED_WITHIN_S)
+                self._inbox.turn_over()
         decoder.close()
-        # The end is for every thread: it is passed on.
-        self._queue.put(None)
-
-    def _grouped(self, first: _Waiting) -> list[list[_Waiting]]:
-        """What waits, up to the size of one pass, by kind of request."""
-        groups: dict[Kind, list[_Waiting]] = {first.kind: [first]}
-        size, number = len(first.body), 1
-        while size < MAX_SHARED_BYTES and number < MAX_SHARED_REQUESTS:
-            try:
-                waiting = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if waiting is None:
-                # Nothing comes after the end, but it must be seen again, by this thread too.
-                self._queue.put(None)
-                break
-            groups.setdefault(waiting.kind, []).append(waiting)
-            size, number = size + len(waiting.body), number + 1
-        return list(groups.values())
 
     def _decode(self, group: Sequence[_Waiting], decoder: _Decoder) -> None:
         announced = [waiting.announced for waiting in group]
@@ -152,6 +264,7 @@ class _Decoder:
     def __init__(self, *, may_delegate: bool) -> None:
         self._may_delegate = may_delegate
         self._process: DecodeProcess | None = None
+        self._spent_s = 0.0
 
     def append_of(self, kind: Kind, bodies: Sequence[bytes]) -> Append:
         """The bodies as rows.
@@ -160,10 +273,14 @@ class _Decoder:
             Undecodable: at least one of them is no request of its kind.
             Lost: the process that decoded them ended; each may be tried alone.
         """
-        if not self._may_delegate or sum(map(len, bodies)) < LEAST_REMOTE_BYTES:
-            return append_of(kind, *bodies)
-        if self._process is None:
+        if self._process is None and self._may_delegate and self._spent_s > WORTH_A_PROCESS_S:
             self._process = DecodeProcess()
+        if self._process is None or not self._process.ready():
+            begun_s = time.thread_time()
+            try:
+                return append_of(kind, *bodies)
+            finally:
+                self._spent_s += time.thread_time() - begun_s
         try:
             return self._process.append_of(kind, bodies)
         except Lost:

@@ -17,19 +17,14 @@ import pyarrow.compute as pc
 
 from loopgrid_collector.ledger.digest import CONTENT_DOMAIN, Form
 
-
-def _constant(value: bytes) -> pa.Scalar:
-    return pa.scalar(value, pa.binary())
-
-
-_NULL: Final = _constant(b"n;")
-_NOTHING: Final = _constant(b"")
-_COLON: Final = _constant(b":")
-_SEMICOLON: Final = _constant(b";")
-_INTEGER: Final = _constant(b"i")
-_TEXT: Final = _constant(b"s")
-_BYTES: Final = _constant(b"b")
-_CONTENT_HEAD: Final = _constant(CONTENT_DOMAIN)
+_NOTHING: Final = pa.scalar(b"", pa.binary())
+_COLON: Final = pa.scalar(b":", pa.binary())
+_SEMICOLON: Final = pa.scalar(b";", pa.binary())
+_NULL: Final = pa.scalar(b"n;", pa.binary())
+_INTEGER: Final = pa.scalar(b"i", pa.binary())
+_TEXT: Final = pa.scalar(b"s", pa.binary())
+_BYTES: Final = pa.scalar(b"b", pa.binary())
+_CONTENT_HEAD: Final = pa.scalar(CONTENT_DOMAIN, pa.binary())
 
 
 def column_digests(form: Form, table: pa.Table, salts: pa.BinaryArray) -> pa.BinaryArray:
@@ -40,24 +35,34 @@ def column_digests(form: Form, table: pa.Table, salts: pa.BinaryArray) -> pa.Bin
         table: at least the columns that the form names; integers, text, bytes or UUIDs.
         salts: the salt of each row.
     """
-    content = [_framed(table.column(name)) for name in form.content]
+    content = [piece for name in form.content for piece in _framed(table.column(name))]
     inner = _hashes(pc.binary_join_element_wise(_CONTENT_HEAD, salts, *content, _NOTHING))
-    facts = [_framed(table.column(name)) for name in form.facts]
-    return _hashes(pc.binary_join_element_wise(_constant(form.domain), *facts, inner, _NOTHING))
+    facts = [piece for name in form.facts for piece in _framed(table.column(name))]
+    domain = pa.scalar(form.domain, pa.binary())
+    return _hashes(pc.binary_join_element_wise(domain, *facts, inner, _NOTHING))
 
 
-def _framed(column: pa.ChunkedArray) -> pa.BinaryArray:
-    array = column.combine_chunks()
+def _framed(column: pa.ChunkedArray) -> list[pa.BinaryArray | pa.BinaryScalar]:
+    """What a column adds to the message of each row, in one or two pieces.
+
+    The bytes of a value are a piece of their own, so that content is copied once, into the message.
+    """
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
+    if array.null_count == len(array):
+        return [_NULL]
     if pa.types.is_integer(array.type):
-        digits = array.cast(pa.string()).cast(pa.binary())
-        framed = pc.binary_join_element_wise(_INTEGER, digits, _SEMICOLON, _NOTHING)
-    else:
-        kind = _TEXT if pa.types.is_string(array.type) else _BYTES
-        raw = array.cast(pa.binary())
-        length = pc.binary_length(raw).cast(pa.string()).cast(pa.binary())
-        framed = pc.binary_join_element_wise(kind, length, _COLON, raw, _NOTHING)
+        digits = array.cast(pa.string()).view(pa.binary())
+        return [_or_null(pc.binary_join_element_wise(_INTEGER, digits, _SEMICOLON, _NOTHING))]
+    kind = _TEXT if pa.types.is_string(array.type) else _BYTES
+    raw = array.view(pa.binary()) if pa.types.is_string(array.type) else array.cast(pa.binary())
+    length = pc.binary_length(raw).cast(pa.string()).view(pa.binary())
+    head = _or_null(pc.binary_join_element_wise(kind, length, _COLON, _NOTHING))
+    return [head, raw.fill_null(_NOTHING) if raw.null_count else raw]
+
+
+def _or_null(framed: pa.BinaryArray) -> pa.BinaryArray:
     return framed.fill_null(_NULL) if framed.null_count else framed
 
 

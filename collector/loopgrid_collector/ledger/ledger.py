@@ -54,6 +54,9 @@ from loopgrid_collector.logs import OncePerSecond
 
 _log = logging.getLogger(__name__)
 
+WORTH_WAITING_BYTES: Final = 256 * 2**10
+"""Bytes of requests being decoded from which a small commit waits for them."""
+
 _TELLING: Final = (OSError, duckdb.OperationalError, duckdb.FatalException, duckdb.TransactionException)
 """Errors whose text speaks of files and limits, never of what is stored."""
 
@@ -72,13 +75,12 @@ class _Nudge:
 _NUDGE: Final = _Nudge()
 
 
+@dataclass(frozen=True, slots=True)
 class Announced:
     """That an append is about to come, told to the ledger before the work that makes it."""
 
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+    number: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class Ledger:
         self._door = threading.Lock()
         self._closed = False
         self._announcements = itertools.count(1)
-        self._coming: set[int] = set()
+        self._coming: dict[int, int] = {}
         self._usable = True
         # A dead handle is set aside under this lock, so that no reader takes a cursor from it.
         self._handle = threading.Lock()
@@ -144,22 +146,24 @@ class Ledger:
             waiting=self._queue.qsize(),
         )
 
-    def announce(self) -> Announced:
+    def announce(self, size_bytes: int) -> Announced:
         """Say that an append is being prepared. A commit that begins meanwhile waits for it, within limits.
 
         Every announcement is settled: by :meth:`append`, or by :meth:`settle` where nothing comes of it.
+
+        Args:
+            size_bytes: roughly how much of it there will be.
         """
-        announced = Announced(next(self._announcements))
+        announced = Announced(next(self._announcements), size_bytes)
         with self._door:
-            self._coming.add(announced.number)
+            self._coming[announced.number] = size_bytes
         return announced
 
     def settle(self, announced: Iterable[Announced]) -> None:
         """Nothing more comes of these. Said twice, it is heard once."""
         with self._door:
-            still = self._coming.intersection(each.number for each in announced)
-            self._coming -= still
-            if still and not self._coming:
+            known = [self._coming.pop(each.number, None) for each in announced]
+            if not self._coming and any(size is not None for size in known):
                 # The writer may be waiting for them.
                 self._queue.put(_NUDGE)
 
@@ -195,7 +199,8 @@ class Ledger:
         with self._door:
             if self._closed:
                 raise ShuttingDown("The server is stopping; send again when it is back.")
-            self._coming.difference_update(each.number for each in announced)
+            for each in announced:
+                self._coming.pop(each.number, None)
             self._queue.put(_Waiting(append, future))
         return future
 
@@ -259,15 +264,15 @@ class Ledger:
         """What shares one commit; False once the end was seen.
 
         Everything that waits, up to the size of a commit. Below a row group, also what is being prepared at
-        this moment: commits of a row group or more cost half as much a row (docs/adr/0008), and what is
-        on its way now is here in milliseconds. What is announced later is not waited for.
+        this moment, if it is much: commits of a row group or more cost half as much a row (docs/adr/0008),
+        and what is on its way now is here in milliseconds. What is announced later is not waited for.
         """
         group, rows = [first], first.append.rows
         last = self._last_announced()
         give_up_at = time.perf_counter() + self._config.max_commit_wait_s
         while rows < self._config.max_commit_spans:
             patience_s = 0.0
-            if rows < self._config.row_group_rows and self._comes(last):
+            if rows < self._config.row_group_rows and self._coming_bytes(last) >= WORTH_WAITING_BYTES:
                 patience_s = max(0.0, give_up_at - time.perf_counter())
             try:
                 waiting = self._queue.get(timeout=patience_s) if patience_s else self._queue.get_nowait()
@@ -285,9 +290,9 @@ class Ledger:
         with self._door:
             return max(self._coming, default=0)
 
-    def _comes(self, last: int) -> bool:
+    def _coming_bytes(self, last: int) -> int:
         with self._door:
-            return min(self._coming, default=last + 1) <= last
+            return sum(size for number, size in self._coming.items() if number <= last)
 
     def _commit_group(self, group: Sequence[_Waiting]) -> None:
         begun_s = time.perf_counter()

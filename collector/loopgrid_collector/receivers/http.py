@@ -143,9 +143,10 @@ class _Endpoint:
         if encoding is Encoding.JSON:
             most = min(most, self._config.max_json_body_bytes)
         with self._budget.admission() as admission:
-            content = await body.read(admission, coding, most, headers)
-            if coding is not None:
-                content = await self._expanded(content, coding, most, admission)
+            with self._ingest.arriving():
+                content = await body.read(admission, coding, most, headers)
+                if coding is not None:
+                    content = await self._expanded(content, coding, most, admission)
             if encoding is Encoding.JSON:
                 content = await self._converted(content)
                 admission.add(len(content))
