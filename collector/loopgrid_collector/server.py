@@ -97,8 +97,6 @@ class Server:
             Fatal: the ledger cannot be opened, or a setting cannot be used.
         """
         config = self._config
-        runtime.keep_memory()
-        runtime.settle_absent_modules()
         async with AsyncExitStack() as stack:
             api = _Listener(stack, config.host, config.port, _API_FLAG)
             otlp_http = _Listener(stack, config.host, config.otlp_http_port, _HTTP_FLAG)
@@ -159,6 +157,8 @@ class Server:
         Raises:
             Fatal: as in ``start``.
         """
+        runtime.keep_memory()
+        runtime.settle_absent_modules()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(self._until_signalled(on_ready))
 

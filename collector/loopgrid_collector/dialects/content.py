@@ -81,9 +81,15 @@ class ContentReader:
         Instructions of any other form are kept, and put in front by ``messages``.
         """
         refs: list[str | None] = [None] * self._spans.rows
+        calls, irregular = self._calls.tolist(), self._spans.irregular
         for key in keys:
             for row, (text, is_text) in self._spans.texts(key).items():
-                if not self._calls[row] or refs[row] or text.strip() in _NOTHING:
+                if not calls[row] or refs[row]:
+                    continue
+                if is_text and row not in irregular and messages.are_plain_parts(text):
+                    refs[row] = key
+                    continue
+                if text.strip() in _NOTHING:
                     continue
                 value, exact = self._decode("system", row, text, is_text=is_text, must=False)
                 if exact and messages.is_canonical_parts(value):
@@ -181,8 +187,12 @@ class ContentReader:
         refs, rest = body.refs, []
         for row in rows:
             text, is_text = texts[row]
+            movable = is_text and row not in irregular
+            if movable and row not in preambles and messages.are_plain_messages(text):
+                refs[row] = key
+                continue
             try:
-                value = orjson.loads(text) if is_text and row not in irregular else None
+                value = orjson.loads(text) if movable else None
             except orjson.JSONDecodeError:
                 value = None
             if value is None or row in preambles or not messages.is_canonical_messages(value):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from loopgrid_collector.dialects.parsers import UnreadableError, finish_reason, read_json
 from loopgrid_collector.dialects.parts import (
     Part,
@@ -52,6 +54,40 @@ CHOICE_EVENT: Final = "gen_ai.choice"
 
 DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
 """The event that carries all content of a call in the attributes named after it."""
+
+
+class _Text(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True, gc=False):
+    content: str
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    role: str
+    parts: list[_Text]
+    name: str | None = None
+    finish_reason: str | None = None
+
+
+_PLAIN_MESSAGES: Final = msgspec.json.Decoder(list[_Plain])
+_PLAIN_PARTS: Final = msgspec.json.Decoder(list[_Text])
+
+
+def are_plain_messages(text: str) -> bool:
+    """Whether JSON text is canonical messages of text and nothing else, as nearly all are.
+
+    One look instead of a walk: what is refused here may be canonical too (``is_canonical_messages``).
+    """
+    try:
+        return any(message.parts for message in _PLAIN_MESSAGES.decode(text))
+    except msgspec.MsgspecError:
+        return False
+
+
+def are_plain_parts(text: str) -> bool:
+    """Likewise, whether JSON text is canonical instructions."""
+    try:
+        return bool(_PLAIN_PARTS.decode(text))
+    except msgspec.MsgspecError:
+        return False
 
 
 def is_canonical_messages(value: Any) -> bool:
