@@ -62,6 +62,7 @@ def test_every_form_of_content_that_a_table_names_exists(dialect):
         "messages",
         "document",
         "events",
+        "listed_events",
         "bedrock_events",
         "flattened",
         "openinference",
