@@ -234,7 +234,7 @@ def of_response(response: Any) -> list[Message] | None:
 
 
 def _wrapped(response: Mapping[str, Any]) -> list[Message] | None:
-    """One message inside what a framework keeps of a response: Google's ``content``, Logfire's ``message``."""
+    """The message inside what frameworks keep of a response: Google's ``content``, Logfire's ``message``."""
     for member in ("content", "message"):
         inner = response.get(member)
         if isinstance(inner, dict) and ("role" in inner or "parts" in inner):
