@@ -178,7 +178,7 @@ class Decisions:
         last = Cursor(page[-1]["started_at"], page[-1]["decision_id"]).encode() if more else None
         return {"items": [decision_record(row) for row in page], "next_cursor": last}
 
-    def _records(self, keys: Sequence[Row]) -> list[Row]:
+    def _records(self, keys: Sequence[Row]) -> Sequence[Row]:
         """The records of some physical keys, in the same order."""
         if not keys:
             return []
@@ -190,7 +190,7 @@ class Decisions:
         found = {(row.pop("trace_key"), row.pop("span_key")): row for row in rows}
         return [found[key["trace_key"], key["span_key"]] for key in keys]
 
-    def _completed(self, rows: list[Row]) -> list[Row]:
+    def _completed(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Records of decisions with what they take from the spans around them."""
         lacking = [row for row in rows if _lacks(row)]
         if not lacking:

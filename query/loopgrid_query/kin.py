@@ -111,7 +111,7 @@ def _below(
 
 
 def _beaten(spans: Mapping[int, Relative], owned: Mapping[int, bool]) -> set[int]:
-    """The calls of one trace that another record of the same call stands for (``docs/spec/decision-record.md``)."""
+    """The calls of one trace that another record stands for (``docs/spec/decision-record.md``)."""
 
     def standing(call: Relative) -> tuple[int, int, int, int, int, int]:
         rank = 2 if call["kind"] == Kind.DECISION else int(owned[call["span_key"]])

@@ -59,7 +59,8 @@ def as_said(record):
 
 def by_view(it):
     """What the view says of every decision."""
-    return {row[0]: row[1:] for row in it.rows(f"SELECT decision_id, {', '.join(TAKEN)} FROM decisions")}
+    columns = ", ".join(TAKEN)
+    return {row[0]: row[1:] for row in it.rows(f"FROM decisions SELECT decision_id, {columns}")}
 
 
 def by_both(it, decision_id):
@@ -159,7 +160,7 @@ def test_a_call_takes_the_name_of_the_nearest_agent_above_it(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sql_and_api_agree_on_forests_of_any_shape(tmp_path, seed):
-    """Calls, agents, transport, tools and decisions in random trees, twins in several scopes, in any order."""
+    """Calls, agents, transport, tools and decisions in random trees; twins in several scopes; any order."""
     rng = random.Random(seed)
     kinds = (
         DECORATED,
