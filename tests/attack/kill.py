@@ -2,10 +2,10 @@
 
     python -m tests.attack.kill --rounds 200
 
-Each round starts the real server on the same ledger, lets senders over HTTP and gRPC send new requests, those
-that got no answer before and some that did, and kills it (SIGKILL) at a seeded random moment. After each restart,
-and in the end: every acknowledged item is there, none twice, none that nobody sent, each with the content it was
-sent with, and `loopgrid verify` finds nothing. What the senders draw depends on the seed alone.
+Each round starts the real server on the same ledger, lets senders over HTTP and gRPC send new requests,
+those that got no answer before and some that did, and kills it (SIGKILL) at a seeded random moment. After each
+restart, and in the end: every acknowledged item is there, none twice, none that nobody sent, each with the
+content it was sent with, and `loopgrid verify` finds nothing. What the senders draw depends on the seed alone.
 """
 
 from __future__ import annotations

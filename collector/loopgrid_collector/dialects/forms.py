@@ -95,6 +95,10 @@ def events(found: Iterable[Mapping[str, Any]], *, output: bool, bedrock: bool = 
         output: whether the answer is asked for, or else what the model saw.
         bedrock: whether the content of a message is JSON text of Bedrock's parts.
     """
+    found = list(found)
+    if any(_says(event, output=output) for event in found):
+        # Some senders say the same once more, message by message.
+        found = [event for event in found if event["name"] == messages.DETAILS_EVENT]
     built: list[Message] = []
     details = "gen_ai.output.messages" if output else "gen_ai.input.messages"
     legacy = "gen_ai.completion" if output else "gen_ai.prompt"
@@ -111,6 +115,12 @@ def events(found: Iterable[Mapping[str, Any]], *, output: bool, bedrock: bool = 
             message = messages.of_event(name, _bedrock(attributes) if bedrock else attributes)
             built += [] if message is None else [message]
     return built
+
+
+def _says(event: Mapping[str, Any], *, output: bool) -> bool:
+    """Whether an event carries the whole content of its call, in that direction."""
+    key = "gen_ai.output.messages" if output else "gen_ai.input.messages"
+    return event["name"] == messages.DETAILS_EVENT and bool(listed(event["attributes"].get(key)))
 
 
 def listed_events(value: Any, *, output: bool) -> list[Message]:

@@ -118,7 +118,7 @@ def message(value: Any, default_role: str) -> Message:
         return _build(role, [part(value)])
     value = _unserialised(value)
     role = _role(value.get("role"), default_role)
-    if isinstance(value.get("parts"), list):
+    if value.get("parts") is not None:
         pieces = parts(value["parts"])
     elif role == "tool" and ("tool_call_id" in value or not isinstance(value.get("content"), list)):
         pieces = [tool_response(value.get("tool_call_id", value.get("id")), value.get("content"))]

@@ -9,17 +9,33 @@
 CREATE OR REPLACE VIEW store.span_rows AS
 SELECT * FROM store.spans;
 
--- Messages that arrived in log records, put together per span.
+-- Messages that arrived in log records, put together per span. Where a record carries the whole content of its call,
+-- records with single messages say the same once more.
 CREATE OR REPLACE VIEW store.log_content_rows AS
 SELECT
     trace_id AS trace_key,
     span_id  AS span_key,
-    '[' || string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY position) || ']'   AS input,
-    '[' || string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY position) || ']' AS system,
-    '[' || string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY position) || ']' AS output
-FROM store.logs
-WHERE trace_id IS NOT NULL AND span_id IS NOT NULL
-  AND (input IS NOT NULL OR system IS NOT NULL OR output IS NOT NULL)
+    '[' || coalesce(
+        string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY position) FILTER (WHERE whole),
+        string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY position) FILTER (WHERE NOT whole)
+    ) || ']' AS input,
+    '[' || coalesce(
+        string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY position) FILTER (WHERE whole),
+        string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY position) FILTER (WHERE NOT whole)
+    ) || ']' AS system,
+    '[' || coalesce(
+        string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY position) FILTER (WHERE whole),
+        string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY position) FILTER (WHERE NOT whole)
+    ) || ']' AS output
+FROM (
+    SELECT
+        trace_id, span_id, input, system, output, position,
+        coalesce(event_name, json_extract_string(attributes, '$."event.name"'), '')
+            = 'gen_ai.client.inference.operation.details' AS whole
+    FROM store.logs
+    WHERE trace_id IS NOT NULL AND span_id IS NOT NULL
+      AND (input IS NOT NULL OR system IS NOT NULL OR output IS NOT NULL)
+)
 GROUP BY trace_id, span_id;
 
 -- Every span as a decision record, with its content looked up and its physical keys.
