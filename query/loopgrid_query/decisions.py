@@ -196,7 +196,10 @@ class Decisions:
         if not lacking:
             return rows
         traces = sorted({str(UUID(row["trace_id"])) for row in lacking})
-        relatives = self._reader.rows("relatives", {"traces": traces, "limit": MAX_RELATIVES + 1})
+        relatives = self._reader.rows(
+            "relatives",
+            {"traces": traces, "first": traces[0], "last": traces[-1], "limit": MAX_RELATIVES + 1},
+        )
         if len(relatives) > MAX_RELATIVES:
             taken = {
                 (row["trace_key"], row["span_key"]): row

@@ -60,10 +60,12 @@ FROM store.relative_rows AS relative
 LEFT JOIN (
     SELECT trace_key, span_key, bool_or(has_input) AS has_input, bool_or(has_output) AS has_output
     FROM store.logged_rows
-    WHERE list_contains(CAST($traces AS UUID[]), trace_key)
+    WHERE trace_key >= CAST($first AS UUID) AND trace_key <= CAST($last AS UUID)
+      AND list_contains(CAST($traces AS UUID[]), trace_key)
     GROUP BY trace_key, span_key
 ) AS logged ON logged.trace_key = relative.trace_key AND logged.span_key = relative.span_key
-WHERE list_contains(CAST($traces AS UUID[]), relative.trace_key)
+WHERE relative.trace_key >= CAST($first AS UUID) AND relative.trace_key <= CAST($last AS UUID)
+  AND list_contains(CAST($traces AS UUID[]), relative.trace_key)
 ORDER BY relative.start_ns, relative.span_key
 LIMIT $limit;
 

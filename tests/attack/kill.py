@@ -142,7 +142,7 @@ def http_sender(server: RunningServer) -> Iterator[Send]:
 def grpc_sender(server: RunningServer) -> Iterator[Send]:
     """The same over gRPC."""
     with grpc.insecure_channel(server.otlp_grpc) as channel:
-        calls = {signal: channel.unary_unary(method) for signal, method in _EXPORTS.items()}
+        calls = {signal: channel.unary_unary(method, None, None) for signal, method in _EXPORTS.items()}
 
         def send(batch: Batch) -> bool:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import urllib3
@@ -15,7 +16,7 @@ MESSAGES = '[{"role":"user","parts":[{"type":"text","content":"q"}]}]'
 ANSWERS = '[{"role":"assistant","parts":[{"type":"text","content":"a"}]}]'
 WHOLE = {"gen_ai.input.messages": MESSAGES, "gen_ai.output.messages": ANSWERS}
 DETAILS = "gen_ai.client.inference.operation.details"
-ODD = (
+ODD: tuple[dict[str, Any], ...] = (
     {"gen_ai.input.messages": b"\xff\x00"},
     {"gen_ai.input.messages": 5},
     {"gen_ai.input.messages": '{"role":5}'},

@@ -108,9 +108,7 @@ def test_grpc_calls_over_the_limit_are_refused_unread_with_a_delay_and_health_is
             for _ in range(3)
         )
         release = threading.Event()
-        hold: Any = busy.stream_unary(EXPORT, None, None)
-        held = hold.future(waiting(release), timeout=20)
-        refused = until_refused(other)
+        held, refused = one_held_and_one_refused(busy, other, release)
         trailers: dict[str, bytes] = dict(refused.trailing_metadata())
         status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
         well = HealthStub(asker).Check(HealthCheckRequest(), timeout=20)
@@ -122,14 +120,20 @@ def test_grpc_calls_over_the_limit_are_refused_unread_with_a_delay_and_health_is
         assert well.status == HealthCheckResponse.SERVING
 
 
-def until_refused(channel: grpc.Channel) -> Any:
-    """The call under way may not have arrived yet."""
-    call: Any = channel.unary_unary(EXPORT, None, None)
+def one_held_and_one_refused(busy: grpc.Channel, other: grpc.Channel, release: threading.Event) -> Any:
+    """A call under way, and the refusal of another.
+
+    Either may come first and be the one that is refused; then both are made again.
+    """
+    hold: Any = busy.stream_unary(EXPORT, None, None)
+    call: Any = other.unary_unary(EXPORT, None, None)
     while True:
-        try:
-            call(b"", timeout=20)
-        except grpc.RpcError as error:
-            return error
+        held = hold.future(waiting(release), timeout=60)
+        while not held.done():
+            try:
+                call(b"", timeout=60)
+            except grpc.RpcError as error:
+                return held, error
 
 
 def test_of_a_thousand_calls_at_once_on_one_connection_each_is_taken_or_told_to_come_again(doors: Doors):

@@ -28,7 +28,7 @@ def over_http(path: Path, body: bytes) -> int:
 
 def over_grpc(path: Path, body: bytes) -> bytes:
     with grpc.insecure_channel(f"unix:{path}") as channel:
-        answer: bytes = channel.unary_unary(EXPORT)(body, timeout=20)
+        answer: bytes = channel.unary_unary(EXPORT, None, None)(body, timeout=20)
     return answer
 
 
@@ -125,7 +125,7 @@ def test_a_forced_family_is_served_and_the_other_one_is_refused(
             return resolve(host, *arguments, **named)
         return [*resolve("127.0.0.1", *arguments, **named), *resolve("::1", *arguments, **named)]
 
-    monkeypatch.setattr(sockets.socket, "getaddrinfo", both)
+    monkeypatch.setattr(socket, "getaddrinfo", both)
     with running(tmp_path, host="localhost", ip_family=family) as doors:
         for where in (doors.addresses.otlp_http, doors.addresses.otlp_grpc, doors.addresses.api):
             port = int(where.rpartition(":")[2])

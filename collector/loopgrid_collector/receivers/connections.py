@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Undecodable
@@ -91,7 +91,8 @@ class _Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answer a sender that says it is done and waits: a whole request as ever, half of one with 400."""
-        cycle = self.cycle
+        # uvicorn has none before the first request, whatever it declares.
+        cycle = cast("RequestResponseCycle | None", self.cycle)
         # TLS cannot be closed in one direction only.
         if cycle is None or cycle.response_complete or self.transport.get_extra_info("sslcontext"):
             return False
