@@ -14,7 +14,7 @@ from loopgrid_query import filters, ids
 from loopgrid_query.cursors import Cursor
 from loopgrid_query.errors import Conflict, FieldError, Invalid, NotFound
 from loopgrid_query.instants import parse_instant_ns
-from loopgrid_query.kin import MODEL, TOKENS, kin_of
+from loopgrid_query.kin import MODEL, TOKENS, kin_of, repeated_calls
 from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.models import DecisionRequest, given
 from loopgrid_query.queries import Reader, Row
@@ -196,10 +196,7 @@ class Decisions:
         if not lacking:
             return rows
         traces = sorted({str(UUID(row["trace_id"])) for row in lacking})
-        relatives = self._reader.rows(
-            "relatives",
-            {"traces": traces, "first": traces[0], "last": traces[-1], "limit": MAX_RELATIVES + 1},
-        )
+        relatives = self._relatives(traces)
         if len(relatives) > MAX_RELATIVES:
             taken = {
                 (row["trace_key"], row["span_key"]): row
@@ -223,9 +220,19 @@ class Decisions:
             "decision_id": decision_id,
             "trace_id": trace_id,
             "spans": [entry_record(span) for span in spans],
-            "totals": totals(spans),
+            "totals": totals(spans, self._repeated(trace_id)),
             "truncated": len(rows) > MAX_TRACE_SPANS,
         }
+
+    def _repeated(self, trace_id: str) -> set[str]:
+        """Ids of a trace's spans that record a call once more."""
+        relatives = self._relatives([str(UUID(trace_id))])
+        return {format(key, "016x") for key in repeated_calls(relatives[:MAX_RELATIVES])}
+
+    def _relatives(self, traces: Sequence[str]) -> Sequence[Row]:
+        """The spans of some traces, one more than ``MAX_RELATIVES`` at most."""
+        reach = {"first": traces[0], "last": traces[-1], "limit": MAX_RELATIVES + 1}
+        return self._reader.rows("relatives", {"traces": traces, **reach})
 
 
 def _lacks(row: Row) -> bool:

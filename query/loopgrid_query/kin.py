@@ -73,6 +73,12 @@ def kin_of(relatives: Iterable[Relative]) -> dict[Key, Kin]:
     return found
 
 
+def repeated_calls(relatives: Iterable[Relative]) -> set[int]:
+    """Spans of one whole trace that record a model call which another of its spans stands for."""
+    spans = {relative["span_key"]: relative for relative in relatives}
+    return _beaten(spans, {key: owner is not None for key, (owner, _) in _above(spans).items()})
+
+
 def _above(spans: Mapping[int, Relative]) -> dict[int, tuple[int | None, str | None]]:
     """Span → the nearest decision above it, and the name of the nearest named agent above it.
 

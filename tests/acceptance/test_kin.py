@@ -131,8 +131,10 @@ def test_a_call_that_two_instrumentations_recorded_counts_once(tmp_path):
 
     with holding(tmp_path, spans, other) as it:
         taken = by_both(it, id_of(1))
+        trace = Decisions(Reader(it.ledger), it.ingest).trace(id_of(1))
 
         assert (taken["input_tokens"], taken["output_tokens"]) == (42, 17)
+        assert (trace["totals"]["input_tokens"], trace["totals"]["model_calls"]) == (42, 1)
 
 
 def test_what_an_inner_decision_used_is_its_own(tmp_path):
