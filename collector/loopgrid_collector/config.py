@@ -22,6 +22,8 @@ _VECTOR_ROWS: Final = 2048
 """Rows that DuckDB handles at once; a row group holds a whole number of such portions."""
 _MOST_ROW_GROUP_ROWS: Final = 2**20
 _MEMORY: Final = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
+_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_IP_FAMILIES: Final = ("any", "4", "6")
 _POSITIVE: Final = frozenset(
     {
         "max_body_bytes",
@@ -48,7 +50,12 @@ class CollectorConfig:
     Attributes:
         ledger: path of the DuckDB file.
         host: address that all ports bind to. Loopback unless somebody says otherwise.
+        ip_family: ``4`` or ``6`` to bind only those of the host's addresses; ``any`` for all.
         port: API port; 0 lets the system choose. Likewise the two OTLP ports.
+        otlp_http_socket: path of a Unix socket that takes OTLP/HTTP as well; empty for none.
+        otlp_grpc_socket: path of a Unix socket that takes OTLP/gRPC as well; empty for none.
+        otlp_path_prefix: what stands before ``/v1/traces`` and the other OTLP/HTTP paths on both ports, as in
+            ``/otlp``; empty for nothing.
         max_body_bytes: largest request body, after decompression.
         max_json_body_bytes: largest JSON body, after decompression: the process stands still while one is
             parsed, about 10 ms a MiB.
@@ -98,9 +105,13 @@ class CollectorConfig:
 
     ledger: str = "loopgrid.duckdb"
     host: str = "127.0.0.1"
+    ip_family: str = "any"
     port: int = 8000
     otlp_http_port: int = 4318
     otlp_grpc_port: int = 4317
+    otlp_http_socket: str = ""
+    otlp_grpc_socket: str = ""
+    otlp_path_prefix: str = ""
     max_body_bytes: int = 64 * 2**20
     max_json_body_bytes: int = 32 * 2**20
     max_queued_bytes: int = 256 * 2**20
@@ -139,6 +150,7 @@ class CollectorConfig:
             Misconfigured: the message names the setting and what it may be.
         """
         self._check_ports()
+        self._check_paths()
         self._check_numbers()
         self._check_tls()
 
@@ -147,6 +159,20 @@ class CollectorConfig:
             port = getattr(self, name)
             if not 0 <= port <= _HIGHEST_PORT:
                 raise Misconfigured(f"{name} is {port}; a port is a number from 0 to {_HIGHEST_PORT}.")
+
+    def _check_paths(self) -> None:
+        if self.ip_family not in _IP_FAMILIES:
+            raise Misconfigured(f"{_variable('ip_family')} is {self.ip_family!r}; write any, 4 or 6.")
+        if self.otlp_path_prefix and not _PREFIX.fullmatch(self.otlp_path_prefix):
+            raise Misconfigured(
+                f"{_variable('otlp_path_prefix')} is {self.otlp_path_prefix!r}; write a path that "
+                "begins with a slash and ends without one, as in /otlp."
+            )
+        if self.otlp_http_socket and self.otlp_http_socket == self.otlp_grpc_socket:
+            raise Misconfigured(
+                f"{_variable('otlp_http_socket')} and {_variable('otlp_grpc_socket')} are the same path; a "
+                "socket takes one of the two."
+            )
 
     def _check_numbers(self) -> None:
         for field in dataclasses.fields(self):

@@ -7,6 +7,7 @@ what is in the ledger is asked with SQL.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -21,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.measures import Latency
+from loopgrid_collector.ledger.oddities import Oddities
 from loopgrid_collector.receivers.limits import Budget
 
 _OUTCOMES: Final = {
@@ -46,7 +48,9 @@ def metrics_route(
     registry.register(_ServerCollector(ledger, ingest, budget, clock))
 
     async def scrape(_: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        # In a thread: part of it is read from the ledger.
+        told = await asyncio.to_thread(generate_latest, registry)
+        return Response(told, media_type=CONTENT_TYPE_LATEST)
 
     return Route("/metrics", scrape, methods=["GET"], include_in_schema=False)
 
@@ -58,6 +62,7 @@ class _ServerCollector(Collector):
         self._budget = budget
         self._clock = clock
         self._started_s = clock()
+        self._oddities = Oddities(ledger)
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge("uptime_seconds", "Seconds since the start.", self._clock() - self._started_s)
@@ -84,7 +89,18 @@ class _ServerCollector(Collector):
         refused = _counter("requests_refused", "Requests that the doors refused.", "signal", "reason")
         for (signal, reason), count in sorted(self._budget.refusals.read().items()):
             refused.add_metric([signal, reason], count)
+        oddities = self._oddities.read()
         yield from (received, items, refused, others)
+        yield CounterMetricFamily(
+            "loopgrid_items_unmapped",
+            "Spans and log records that no dialect could read; they are stored.",
+            value=oddities["unmapped"],
+        )
+        yield CounterMetricFamily(
+            "loopgrid_values_scrubbed",
+            "Attribute values that were credentials and were not stored.",
+            value=oddities["scrubbed"],
+        )
         yield _gauge("queue_bytes", "Bytes of bodies between admission and answer.", queued)
         if to_forward is not None:
             yield _gauge("forward_queue_bytes", "Bytes of bodies that wait to be passed on.", to_forward)

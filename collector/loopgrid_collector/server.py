@@ -98,8 +98,10 @@ class Server:
         """
         config = self._config
         async with AsyncExitStack() as stack:
-            api = _Listener(stack, config.host, config.port, _API_FLAG)
-            otlp_http = _Listener(stack, config.host, config.otlp_http_port, _HTTP_FLAG)
+            api = _Listener(stack, config, config.port, _API_FLAG)
+            otlp_http = _Listener(stack, config, config.otlp_http_port, _HTTP_FLAG)
+            if config.otlp_http_socket:
+                otlp_http.add_path(stack, config.otlp_http_socket)
             secure = tls.Tls.of(config)
             grpc = GrpcDoor(config, secure)
             stack.push_async_callback(self._stop_grpc, grpc)
@@ -120,7 +122,7 @@ class Server:
                     return State.STOPPING
                 return State.READY if ledger.usable else State.STORAGE_TROUBLE
 
-            otlp = otlp_app(routes, state)
+            otlp = otlp_app(routes, state, config.otlp_path_prefix)
             doors = _Doors(grpc, Connections.of(config), secure)
             stack.push_async_callback(self._stop_doors, doors, ledger)
             await grpc.start(ingest, budget, state)
@@ -255,12 +257,17 @@ async def _reload(secure: tls.Tls) -> None:
 class _Listener:
     """One bound port, given back when the stack unwinds."""
 
-    def __init__(self, stack: AsyncExitStack, host: str, port: int, flag: str) -> None:
+    def __init__(self, stack: AsyncExitStack, config: CollectorConfig, port: int, flag: str) -> None:
         self.flag = flag
-        self.sockets, addresses, self.port = sockets.bind(host, port, flag)
+        self.sockets, addresses, self.port = sockets.bind(config.host, port, flag, config.ip_family)
         self.reachable = addresses[0].with_port(self.port)
         self.bound = [(address.ip, self.port) for address in addresses]
         stack.callback(sockets.close, self.sockets)
+
+    def add_path(self, stack: AsyncExitStack, path: str) -> None:
+        """Listen on a Unix socket, too."""
+        self.sockets.append(sockets.bind_path(path, "LOOPGRID_OTLP_HTTP_SOCKET"))
+        stack.callback(sockets.remove, path, os.lstat(path).st_ino)
 
 
 class _Doors:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 from loopgrid.schema import Kind, parse_decision_id
 from loopgrid_collector.ingest import Ingest
@@ -13,6 +14,7 @@ from loopgrid_query import filters, ids
 from loopgrid_query.cursors import Cursor
 from loopgrid_query.errors import Conflict, FieldError, Invalid, NotFound
 from loopgrid_query.instants import parse_instant_ns
+from loopgrid_query.kin import MODEL, TOKENS, kin_of, repeated_calls
 from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.models import DecisionRequest, given
 from loopgrid_query.queries import Reader, Row
@@ -21,6 +23,11 @@ from loopgrid_query.spans import DecisionSpan, decision_attributes
 from loopgrid_query.trace_tree import in_tree_order, totals
 
 MAX_TRACE_SPANS: Final = 10_000
+
+MAX_RELATIVES: Final = 20_000
+"""Spans read to complete the decisions of one page; beyond, the ledger reckons, which takes longer."""
+
+_FILTERS_ON_KIN: Final = frozenset({"filter_model"})
 
 # A span must have a name; a replayed model call has no decision type to give it.
 _UNNAMED: Final = "replay"
@@ -140,7 +147,8 @@ class Decisions:
 
     def get(self, decision_id: str) -> Record:
         """One decision with everything said about it since. Raises as ``row``."""
-        record = decision_record(self.row(decision_id))
+        (row,) = self._completed([self.row(decision_id)])
+        record = decision_record(row)
         parameters = {"decision_id": decision_id}
         for name in ("marks", "corrections", "replays"):
             rows = self._reader.rows(f"decision_{name}", parameters)
@@ -159,15 +167,46 @@ class Decisions:
             Malformed: a filter is unknown or its value cannot be read.
         """
         selection = filters.select(words)
-        rows = self._reader.rows(
-            "list_decisions",
+        completed = not _FILTERS_ON_KIN.isdisjoint(selection.conditions)
+        keys = self._reader.rows(
+            "page_keys_completed" if completed else "page_keys",
             {**selection.parameters, "limit": selection.limit + 1},
             conditions=selection.conditions,
         )
-        page = rows[: selection.limit]
-        more = len(rows) > selection.limit
+        page = self._completed(self._records(keys[: selection.limit]))
+        more = len(keys) > selection.limit
         last = Cursor(page[-1]["started_at"], page[-1]["decision_id"]).encode() if more else None
         return {"items": [decision_record(row) for row in page], "next_cursor": last}
+
+    def _records(self, keys: Sequence[Row]) -> Sequence[Row]:
+        """The records of some physical keys, in the same order."""
+        if not keys:
+            return []
+        starts = [key["start_key"] for key in keys]
+        rows = self._reader.rows(
+            "page_records",
+            {"spans": [key["span_key"] for key in keys], "first": min(starts), "last": max(starts)},
+        )
+        found = {(row.pop("trace_key"), row.pop("span_key")): row for row in rows}
+        return [found[key["trace_key"], key["span_key"]] for key in keys]
+
+    def _completed(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Records of decisions with what they take from the spans around them."""
+        lacking = [row for row in rows if _lacks(row)]
+        if not lacking:
+            return rows
+        traces = sorted({str(UUID(row["trace_id"])) for row in lacking})
+        relatives = self._relatives(traces)
+        if len(relatives) > MAX_RELATIVES:
+            taken = {
+                (row["trace_key"], row["span_key"]): row
+                for row in self._reader.rows("kin", {"traces": traces})
+            }
+        else:
+            taken = {key: kin.fields() for key, kin in kin_of(relatives).items()}
+        for row in lacking:
+            _take(row, taken.get((str(UUID(row["trace_id"])), int(row["span_id"], 16)), {}))
+        return rows
 
     def trace(self, decision_id: str) -> Record:
         """The tree of spans that a decision belongs to, with sums. Raises as ``row``."""
@@ -181,9 +220,36 @@ class Decisions:
             "decision_id": decision_id,
             "trace_id": trace_id,
             "spans": [entry_record(span) for span in spans],
-            "totals": totals(spans),
+            "totals": totals(spans, self._repeated(trace_id)),
             "truncated": len(rows) > MAX_TRACE_SPANS,
         }
+
+    def _repeated(self, trace_id: str) -> set[str]:
+        """Ids of a trace's spans that record a call once more."""
+        relatives = self._relatives([str(UUID(trace_id))])
+        return {format(key, "016x") for key in repeated_calls(relatives[:MAX_RELATIVES])}
+
+    def _relatives(self, traces: Sequence[str]) -> Sequence[Row]:
+        """The spans of some traces, one more than ``MAX_RELATIVES`` at most."""
+        reach = {"first": traces[0], "last": traces[-1], "limit": MAX_RELATIVES + 1}
+        return self._reader.rows("relatives", {"traces": traces, **reach})
+
+
+def _lacks(row: Row) -> bool:
+    """Whether spans around a decision may say what it does not say itself."""
+    if row["agent_name"] is None and row["parent_span_id"] is not None:
+        return True
+    return row["kind"] == Kind.DECISION and (row["model_source"] is None or row["usage_source"] is None)
+
+
+def _take(row: Row, kin: Mapping[str, Any]) -> None:
+    if row["agent_name"] is None:
+        row["agent_name"] = kin.get("agent_name")
+    for source, names in (("model_source", MODEL), ("usage_source", TOKENS)):
+        taken = {name: kin.get(name) for name in names}
+        if row[source] is None and any(value is not None for value in taken.values()):
+            row.update(taken)
+            row[source] = "steps"
 
 
 def _key(decision_id: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from loopgrid.schema import Kind
@@ -48,14 +49,15 @@ def in_tree_order(spans: Sequence[Span]) -> list[dict[str, Any]]:
     return list(told.values())
 
 
-def totals(spans: Sequence[Span]) -> dict[str, Any]:
+def totals(spans: Sequence[Span], repeated: AbstractSet[str] = frozenset()) -> dict[str, Any]:
     """Sums over a trace.
 
-    Decisions and model calls report tokens. Where one of them stands inside another that reports
-    them as well, the outer one's number already holds the inner one's.
+    Decisions and model calls report tokens. Where one of them stands inside a decision that reports
+    them as well, the decision's number already holds the inner one's.
 
     Args:
         spans: as ``in_tree_order`` gives them.
+        repeated: ids of spans that record a call once more.
     """
     sums: dict[str, int | None] = dict.fromkeys(_TOKENS)
     # Of the spans above the present one, from the root down: whether one of them was counted.
@@ -63,11 +65,12 @@ def totals(spans: Sequence[Span]) -> dict[str, Any]:
     for span in spans:
         del covered[span["depth"] :]
         inside = bool(covered) and covered[-1]
-        reports = span["kind"] in _COUNTED and any(span.get(name) is not None for name in _TOKENS)
+        counts = span["kind"] in _COUNTED and span["span_id"] not in repeated
+        reports = counts and any(span.get(name) is not None for name in _TOKENS)
         if reports and not inside:
             for name in _TOKENS:
                 if span.get(name) is not None:
                     sums[name] = (sums[name] or 0) + span[name]
-        covered.append(inside or reports)
-    calls = sum(span["kind"] == Kind.INFERENCE.value for span in spans)
+        covered.append(inside or (reports and span["kind"] == Kind.DECISION.value))
+    calls = sum(span["kind"] == Kind.INFERENCE.value and span["span_id"] not in repeated for span in spans)
     return {"spans": len(spans), "model_calls": calls, **sums}

@@ -60,6 +60,19 @@ def test_requests_are_counted_by_signal_and_by_what_became_of_them(tmp_path: Pat
         assert 1 == found["loopgrid_requests_received_total", "logs"]
 
 
+def test_credentials_that_were_not_stored_are_counted_and_items_that_no_dialect_reads(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        hidden = {"http.request.header.authorization": "Bearer x", "llm.headers": "y"}
+        assert 200 == send(server, traces(chat(1, **hidden), chat(2), span(3, attributes=hidden)))
+        assert 4 == scraped(server.api)["loopgrid_values_scrubbed_total",]
+
+        assert 200 == send(server, traces(chat(4, **hidden)))
+        found = scraped(server.api)
+
+        assert 6 == found["loopgrid_values_scrubbed_total",]
+        assert 0 == found["loopgrid_items_unmapped_total",]
+
+
 def test_the_ledger_tells_its_size_and_its_latency(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         for number in (1, 2, 3):

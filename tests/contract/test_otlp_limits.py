@@ -19,7 +19,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Misconfigured
 from loopgrid_collector.receivers.http import otlp_routes
-from tests.contract.doors import Doors, running
+from tests.contract.doors import JSON, PROTOBUF, Doors, running
 from tests.support.spans import span, traces
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -108,9 +108,7 @@ def test_grpc_calls_over_the_limit_are_refused_unread_with_a_delay_and_health_is
             for _ in range(3)
         )
         release = threading.Event()
-        hold: Any = busy.stream_unary(EXPORT, None, None)
-        held = hold.future(waiting(release), timeout=20)
-        refused = until_refused(other)
+        held, refused = one_held_and_one_refused(busy, other, release)
         trailers: dict[str, bytes] = dict(refused.trailing_metadata())
         status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
         well = HealthStub(asker).Check(HealthCheckRequest(), timeout=20)
@@ -122,14 +120,20 @@ def test_grpc_calls_over_the_limit_are_refused_unread_with_a_delay_and_health_is
         assert well.status == HealthCheckResponse.SERVING
 
 
-def until_refused(channel: grpc.Channel) -> Any:
-    """The call under way may not have arrived yet."""
-    call: Any = channel.unary_unary(EXPORT, None, None)
+def one_held_and_one_refused(busy: grpc.Channel, other: grpc.Channel, release: threading.Event) -> Any:
+    """A call under way, and the refusal of another.
+
+    Either may come first and be the one that is refused; then both are made again.
+    """
+    hold: Any = busy.stream_unary(EXPORT, None, None)
+    call: Any = other.unary_unary(EXPORT, None, None)
     while True:
-        try:
-            call(b"", timeout=20)
-        except grpc.RpcError as error:
-            return error
+        held = hold.future(waiting(release), timeout=60)
+        while not held.done():
+            try:
+                call(b"", timeout=60)
+            except grpc.RpcError as error:
+                return held, error
 
 
 def test_of_a_thousand_calls_at_once_on_one_connection_each_is_taken_or_told_to_come_again(doors: Doors):
@@ -253,3 +257,65 @@ def test_health_is_told_while_http_is_busy(doors: Doors):
         codes = {each.result(60).status_code for each in posts}
 
     assert (answer.status_code, codes) == (200, {200})
+
+
+def half_closed(doors, request: bytes) -> bytes:
+    """All that is answered to a sender that closes its own direction at once."""
+    with doors.connect() as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def raw_request(body: bytes, length: int, content_type: str = PROTOBUF) -> bytes:
+    head = f"host: x\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
+    return b"POST /v1/traces HTTP/1.1\r\n" + head.encode() + body
+
+
+def test_a_sender_that_closes_its_own_direction_is_answered_all_the_same(doors):
+    body = traces(span(1))
+
+    answer = half_closed(doors, raw_request(body, len(body)))
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"connection: close") == 1
+    assert doors.count("spans") == 1
+
+
+def test_each_request_of_a_pipeline_is_answered_before_the_end(doors):
+    bodies = [traces(span(number)) for number in (1, 2, 3)]
+
+    answers = half_closed(doors, b"".join(raw_request(body, len(body)) for body in bodies))
+
+    assert answers.count(b"HTTP/1.1 200 ") == 3
+    assert doors.count("spans") == 3
+
+
+@pytest.mark.parametrize(("content_type", "member"), [(PROTOBUF, b"\x08\x03"), (JSON, b'"code": 3')])
+def test_a_body_that_ends_before_its_length_is_400_and_not_waited_for(doors, content_type, member):
+    body = traces(span(1))
+
+    answer = half_closed(doors, raw_request(body, len(body) + 1, content_type))
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert f"content-type: {content_type}".encode() in answer
+    assert member in answer
+    assert doors.count("spans") == 0
+
+
+def test_a_length_that_is_too_small_makes_of_the_rest_no_second_request(doors):
+    body = traces(span(1))
+
+    answer = half_closed(doors, raw_request(body, len(body) - 5))
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert doors.count("spans") == 0
+
+
+def test_a_head_without_end_is_not_kept(doors):
+    with doors.connect() as connection, pytest.raises(OSError):  # noqa: PT012 - a send or a receive meets the end
+        connection.sendall(b"POST /v1/traces HTTP/1.1\r\nhost: x\r\n")
+        while True:
+            connection.sendall(b"x: " + b"a" * 65536 + b"\r\n")
+
+    assert doors.post("/v1/traces", traces(span(1))).status_code == 200

@@ -156,11 +156,11 @@ def test_a_signal_stops_the_server_with_code_0_and_everything_acknowledged_on_di
 
 
 def test_every_200_sent_while_the_server_is_told_to_stop_is_on_disk(tmp_path):
-    with process(tmp_path / "test.duckdb") as (child, addresses), ThreadPoolExecutor(16) as pool:
-        under_way = threading.Barrier(17)
+    with process(tmp_path / "test.duckdb") as (child, addresses), ThreadPoolExecutor(50) as pool:
+        under_way = threading.Barrier(51)
         senders = [
             pool.submit(send_until_refused, addresses["otlp_http"], sender, under_way)
-            for sender in range(1, 17)
+            for sender in range(1, 51)
         ]
         under_way.wait(30)
         child.send_signal(signal.SIGTERM)

@@ -208,6 +208,8 @@ class ContentReader:
         if place.event:
             bedrock = place.form == "bedrock_events"
             found = forms.events(self._spans.events(row), output=output, bedrock=bedrock)
+        elif place.form == "listed_events":
+            found = forms.listed_events(self._spans.document(place.key, row), output=output)
         elif place.form == "vercel_answer":
             found = forms.vercel_answer(self._spans.under(place.prefix)[row])
         elif place.form == "openinference":

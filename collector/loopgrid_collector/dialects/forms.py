@@ -12,7 +12,7 @@ from typing import Any, Final
 from loopgrid_collector.dialects import messages
 from loopgrid_collector.dialects.messages import Message
 from loopgrid_collector.dialects.parsers import UnreadableError, read_json
-from loopgrid_collector.dialects.parts import Part, parts, text, tool_call
+from loopgrid_collector.dialects.parts import Part, part, parts, text, tool_call
 
 _LEGACY_EVENTS: Final = {
     "gen_ai.content.prompt": "gen_ai.prompt",
@@ -41,7 +41,14 @@ def response(value: Any, said: str | None) -> list[Message]:
 
 def flattened(row: Mapping[str, Any], prefix: str, role: str) -> list[Message]:
     """``gen_ai.prompt.<n>.…`` and ``gen_ai.completion.<n>.…``."""
-    return messages.messages(messages.regroup(row, prefix), role)
+    return messages.messages(map(_unflattened, messages.regroup(row, prefix)), role)
+
+
+def _unflattened(entry: Any) -> Any:
+    """The prompt of a text completion stands under the name of its role: ``gen_ai.prompt.0.user``."""
+    if isinstance(entry, dict) and list(entry) == ["user"]:
+        return {"role": "user", "content": entry["user"]}
+    return entry
 
 
 def openinference(row: Mapping[str, Any], prefix: str) -> list[Message]:
@@ -51,7 +58,8 @@ def openinference(row: Mapping[str, Any], prefix: str) -> list[Message]:
 
 
 def vercel_answer(row: Mapping[str, Any]) -> list[Message]:
-    """``ai.response.*`` of one model call."""
+    """``ai.response.*`` of one model call, or ``ai.result.*`` of releases before 4."""
+    row = {key.replace("ai.result.", "ai.response.", 1): value for key, value in row.items()}
     pieces: list[Part] = []
     thoughts = row.get("ai.response.reasoning")
     if isinstance(thoughts, str) and thoughts:
@@ -66,6 +74,7 @@ def vercel_answer(row: Mapping[str, Any]) -> list[Message]:
         for call in listed(row.get("ai.response.toolCalls"))
         if isinstance(call, dict)
     ]
+    pieces += [part(file) for file in listed(row.get("ai.response.files"))]
     return [{"role": "assistant", "parts": pieces}] if pieces else []
 
 
@@ -86,6 +95,10 @@ def events(found: Iterable[Mapping[str, Any]], *, output: bool, bedrock: bool = 
         output: whether the answer is asked for, or else what the model saw.
         bedrock: whether the content of a message is JSON text of Bedrock's parts.
     """
+    found = list(found)
+    if any(_says(event, output=output) for event in found):
+        # Some senders say the same once more, message by message.
+        found = [event for event in found if event["name"] == messages.DETAILS_EVENT]
     built: list[Message] = []
     details = "gen_ai.output.messages" if output else "gen_ai.input.messages"
     legacy = "gen_ai.completion" if output else "gen_ai.prompt"
@@ -93,7 +106,8 @@ def events(found: Iterable[Mapping[str, Any]], *, output: bool, bedrock: bool = 
         name, attributes = event["name"], event["attributes"]
         if name == messages.DETAILS_EVENT:
             if not output:
-                built += instructions(attributes.get("gen_ai.system_instructions"))
+                # Strands sends them in an event of their own, after the messages.
+                built[:0] = instructions(attributes.get("gen_ai.system_instructions"))
             built += messages.messages(listed(attributes.get(details)), "assistant" if output else "user")
         elif _LEGACY_EVENTS.get(name) == legacy:
             built += messages.messages(listed(attributes.get(legacy)), "assistant" if output else "user")
@@ -101,6 +115,22 @@ def events(found: Iterable[Mapping[str, Any]], *, output: bool, bedrock: bool = 
             message = messages.of_event(name, _bedrock(attributes) if bedrock else attributes)
             built += [] if message is None else [message]
     return built
+
+
+def _says(event: Mapping[str, Any], *, output: bool) -> bool:
+    """Whether an event carries the whole content of its call, in that direction."""
+    key = "gen_ai.output.messages" if output else "gen_ai.input.messages"
+    return event["name"] == messages.DETAILS_EVENT and bool(listed(event["attributes"].get(key)))
+
+
+def listed_events(value: Any, *, output: bool) -> list[Message]:
+    """Messages of events that travel as one JSON list, each under the name ``event.name``."""
+    found = [
+        {"name": str(item.get("event.name")), "attributes": item}
+        for item in listed(value)
+        if isinstance(item, dict)
+    ]
+    return events(found, output=output)
 
 
 def _bedrock(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -35,6 +35,7 @@ GENAI: Final = Dialect(
                 "embeddings": Kind.EMBEDDING,
             },
         ),
+        KindRule("gen_ai.tool.call.id", present=Kind.TOOL),
     ),
     fields={
         "prompt_name": (Source(Key.PROMPT_NAME),),

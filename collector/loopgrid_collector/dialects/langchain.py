@@ -29,7 +29,10 @@ LANGSMITH: Final = Dialect(
     fields={
         "model_provider": (Source(f"{_METADATA}ls_provider", parser="provider"),),
         "model_name": (Source(f"{_METADATA}ls_model_name"),),
-        "model_response_name": (Source("gen_ai.completion", path=("model",), only="langsmith"),),
+        "model_response_name": (
+            Source("gen_ai.completion", path=("model",), only="langsmith"),
+            Source("gen_ai.completion", path=("llm_output", "model_name"), only="langsmith"),
+        ),
         "input_tokens": (Source(_USAGE, path=("input_tokens",)),),
         "output_tokens": (Source(_USAGE, path=("output_tokens",)),),
         "cache_read_tokens": (Source(_USAGE, path=("input_token_details", "cache_read")),),

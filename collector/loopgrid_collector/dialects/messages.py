@@ -154,7 +154,7 @@ def message(value: Any, default_role: str) -> Message:
         return _build(role, [part(value)])
     value = _unserialised(value)
     role = _role(value.get("role"), default_role)
-    if isinstance(value.get("parts"), list):
+    if value.get("parts") is not None:
         pieces = parts(value["parts"])
     elif role == "tool" and ("tool_call_id" in value or not isinstance(value.get("content"), list)):
         pieces = [tool_response(value.get("tool_call_id", value.get("id")), value.get("content"))]
@@ -226,7 +226,17 @@ def of_request(request: Any) -> list[Message] | None:
 
 
 def _of_body(request: Mapping[str, Any]) -> list[Message] | None:
-    instructions = request.get("system", request.get("instructions", request.get("system_instruction")))
+    config = request.get("config")
+    inner = config if isinstance(config, dict) else {}
+    instructions = next(
+        (
+            place[member]
+            for place in (request, inner)
+            for member in ("system", "instructions", "system_instruction")
+            if place.get(member)
+        ),
+        None,
+    )
     found = [_build("system", parts(instructions))] if instructions else []
     for member in ("messages", "input", "prompt", "contents"):
         body = request.get(member)
@@ -256,7 +266,18 @@ def of_response(response: Any) -> list[Message] | None:
     if "role" in response or response.get("type") == "message":
         reason = response.get("stop_reason", response.get("finish_reason"))
         return [{**message(response, "assistant"), **present({"finish_reason": finish_reason(reason)})}]
-    return None
+    return _wrapped(response)
+
+
+def _wrapped(response: Mapping[str, Any]) -> list[Message] | None:
+    """The message inside what frameworks keep of a response: Google's ``content``, Logfire's ``message``."""
+    for member in ("content", "message"):
+        inner = response.get(member)
+        if isinstance(inner, dict) and ("role" in inner or "parts" in inner):
+            reason = finish_reason(response.get("finish_reason"))
+            return [{**message(inner, "assistant"), **present({"finish_reason": reason})}]
+    streamed = response.get("combined_chunk_content")
+    return [_build("assistant", parts(streamed))] if isinstance(streamed, str) and streamed else None
 
 
 def _alternatives(response: Mapping[str, Any]) -> list[Message] | None:
@@ -274,9 +295,15 @@ def _generation(generation: Mapping[str, Any]) -> Message:
     """One of LangChain's generations."""
     body = generation.get("message")
     said = message(body if isinstance(body, dict) else generation.get("text"), "assistant")
-    info = generation.get("generation_info")
+    info = generation.get("generation_info") or _response_metadata(body)
     reason = info.get("finish_reason", info.get("stop_reason")) if isinstance(info, dict) else None
     return {**said, **present({"finish_reason": finish_reason(reason)})}
+
+
+def _response_metadata(body: Any) -> Any:
+    """What LangChain keeps of a response beside its message."""
+    inner = body.get("kwargs", body) if isinstance(body, dict) else {}
+    return inner.get("response_metadata") if isinstance(inner, dict) else None
 
 
 def _choice(choice: Mapping[str, Any]) -> Message:

@@ -45,10 +45,18 @@ MLFLOW: Final = Dialect(
             Source("model", parser="json_text", only="mlflow"),
             Source("mlflow.spanInputs", path=("model",)),
         ),
-        "model_response_name": (Source("mlflow.llm.model", parser="json_text"),),
+        "model_response_name": (
+            Source("mlflow.llm.model", parser="json_text"),
+            # Its translation to OpenTelemetry's names puts the model that answered there.
+            Source("gen_ai.request.model", parser="json_text", only="mlflow"),
+        ),
         "input_tokens": (Source(_USAGE, path=("input_tokens",)),),
         "output_tokens": (Source(_USAGE, path=("output_tokens",)),),
-        "cache_read_tokens": (Source(_USAGE, path=("cache_read_input_tokens",)),),
+        "cache_read_tokens": (
+            Source(_USAGE, path=("cache_read_input_tokens",)),
+            Source("mlflow.spanOutputs", path=("usage", "prompt_tokens_details", "cached_tokens")),
+            Source("mlflow.spanOutputs", path=("usage", "input_tokens_details", "cached_tokens")),
+        ),
         "cache_write_tokens": (Source(_USAGE, path=("cache_creation_input_tokens",)),),
         "reasoning_tokens": (
             Source("mlflow.spanOutputs", path=("usage", "completion_tokens_details", "reasoning_tokens")),

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from loopgrid.schema import Kind
 from loopgrid_collector.dialects import catalogue, parsers
+from loopgrid_collector.dialects.agents import agent_names
 from loopgrid_collector.dialects.arrow import TEXT, Mask, missing, only_where
 from loopgrid_collector.dialects.columns import Promoter, SpanFacts, Spans
 from loopgrid_collector.dialects.content import Body, ContentReader
@@ -38,7 +39,7 @@ from loopgrid_collector.otlp.attributes import Attributes
 
 __all__ = ["MAPPING_VERSION", "LogFacts", "SpanFacts", "normalise_logs", "normalise_spans"]
 
-MAPPING_VERSION: Final = 2
+MAPPING_VERSION: Final = 3
 """Version of the mapping from attributes to the decision record."""
 
 _TEXTS: Final = {
@@ -156,6 +157,7 @@ def normalise_spans(attributes: Attributes, facts: SpanFacts) -> dict[str, pa.Ar
     columns["error_type"], columns["error_message"] = failures(
         spans, columns["error_type"], columns["error_message"]
     )
+    columns["agent_name"] = agent_names(spans, columns["agent_name"])
     for field in _OF_DECISIONS:
         columns[field] = only_where(decisive, columns[field])
     counted = decisive | recognised.are(Kind.EMBEDDING)

@@ -140,6 +140,7 @@ _FRAMEWORKS: Final = frozenset(
         "autogen",
         "crewai",
         "dspy",
+        "gcp.vertex.agent",
         "haystack",
         "langchain",
         "langgraph",
@@ -237,6 +238,9 @@ def response_finish_reasons(response: Any) -> list[str | None] | None:
         return finish_reasons([choice.get("finish_reason") for choice in choices if isinstance(choice, dict)])
     if isinstance(response.get("stop_reason"), str):
         return finish_reasons([response["stop_reason"]])
+    reason = response.get("finish_reason")
+    if isinstance(reason, str):
+        return finish_reasons([reason])
     items = response.get("output")
     if isinstance(items, list) and response.get("status") == "completed":
         called = any(isinstance(item, dict) and item.get("type") == "function_call" for item in items)

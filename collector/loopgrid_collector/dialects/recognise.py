@@ -45,7 +45,12 @@ _LATE_RANK: Final = 2
 _NO_RANK: Final = 6
 
 _MESSAGE_PREFIXES: Final = ("llm.input_messages.", "llm.output_messages.", "gen_ai.prompt.")
-_MESSAGE_KEYS: Final = ("gen_ai.input.messages", "gen_ai.output.messages")
+_MESSAGE_KEYS: Final = (
+    "gen_ai.input.messages",
+    "gen_ai.output.messages",
+    "gcp.vertex.agent.llm_request",
+    "request_data",
+)
 _MODEL_KEYS: Final = (
     "gen_ai.request.model",
     "gen_ai.response.model",

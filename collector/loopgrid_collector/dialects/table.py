@@ -115,8 +115,8 @@ class Content:
         key: attribute that holds it whole.
         prefix: keys that hold it in pieces, ``<prefix><number>.<member>``.
         event: whether span events hold it.
-        form: how it is read (``content``): ``messages``, ``document``, ``events``, ``flattened``,
-            ``bedrock_events``, ``openinference`` or ``vercel_answer``.
+        form: how it is read (``content``): ``messages``, ``document``, ``events``, ``listed_events``,
+            ``flattened``, ``bedrock_events``, ``openinference`` or ``vercel_answer``.
         only: dialect that the span must speak.
         plain: whether it is plain text, never JSON.
         plain_where: attribute and value that say the content is plain text, never JSON.

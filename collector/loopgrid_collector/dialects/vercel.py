@@ -47,7 +47,10 @@ VERCEL: Final = Dialect(
             Source("ai.usage.reasoningTokens"),
             Source("ai.usage.outputTokenDetails.reasoningTokens"),
         ),
-        "finish_reasons": (Source("ai.response.finishReason", parser="finish_reasons"),),
+        "finish_reasons": (
+            Source("ai.response.finishReason", parser="finish_reasons"),
+            Source("ai.finishReason", parser="finish_reasons"),
+        ),
         "response_id": (Source("ai.response.id"),),
         "session_id": (Source("ai.telemetry.metadata.sessionId"),),
         "user_id": (Source("ai.telemetry.metadata.userId"),),
@@ -56,12 +59,16 @@ VERCEL: Final = Dialect(
     members={
         "model_parameters": (
             Members(prefix="ai.settings."),
-            Members(keys={"ai.prompt.toolChoice": "tool_choice"}, json_values=True),
+            Members(keys={"ai.prompt.toolChoice": "tool_choice", "ai.schema": "schema"}, json_values=True),
+            Members(keys={"ai.schema.name": "schema.name", "ai.schema.description": "schema.description"}),
         ),
         "metadata": (Members(prefix="ai.telemetry.metadata.", drop=frozenset({"sessionId", "userId"})),),
     },
     input=(Content("ai.prompt.messages", form="document"), Content("ai.prompt", form="document")),
-    output=(Content(prefix="ai.response.", form="vercel_answer"),),
+    output=(
+        Content(prefix="ai.response.", form="vercel_answer"),
+        Content(prefix="ai.result.", form="vercel_answer"),
+    ),
     tools=(Content("ai.prompt.tools"),),
     raw_input=(Content("ai.toolCall.args"), Content("ai.prompt")),
     raw_output=(

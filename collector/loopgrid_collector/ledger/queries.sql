@@ -84,3 +84,14 @@ VALUES ($commit_id, $first_record, $records, $root, $previous, $chain, $recorded
 -- name: checkpoint
 -- Fold the write-ahead log into the file.
 CHECKPOINT ledger;
+
+-- name: oddities
+-- What a range of commits stored and a later release may read better, or hid.
+SELECT
+    count(*) FILTER (mapping_version = 0) AS unmapped,
+    coalesce(sum(len(list_filter(lossiness, lambda code: starts_with(code, 'scrubbed:')))), 0)::BIGINT AS scrubbed
+FROM (
+    SELECT mapping_version, lossiness FROM store.spans WHERE commit_id > $after AND commit_id <= $until
+    UNION ALL
+    SELECT mapping_version, NULL FROM store.logs WHERE commit_id > $after AND commit_id <= $until
+);

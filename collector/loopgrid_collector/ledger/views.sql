@@ -9,17 +9,33 @@
 CREATE OR REPLACE VIEW store.span_rows AS
 SELECT * FROM store.spans;
 
--- Messages that arrived in log records, put together per span.
+-- Messages that arrived in log records, put together per span. Where a record carries the whole content of its call,
+-- records with single messages say the same once more.
 CREATE OR REPLACE VIEW store.log_content_rows AS
 SELECT
     trace_id AS trace_key,
     span_id  AS span_key,
-    '[' || string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY position) || ']'   AS input,
-    '[' || string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY position) || ']' AS system,
-    '[' || string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY position) || ']' AS output
-FROM store.logs
-WHERE trace_id IS NOT NULL AND span_id IS NOT NULL
-  AND (input IS NOT NULL OR system IS NOT NULL OR output IS NOT NULL)
+    '[' || coalesce(
+        string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY position) FILTER (WHERE whole),
+        string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY position) FILTER (WHERE NOT whole)
+    ) || ']' AS input,
+    '[' || coalesce(
+        string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY position) FILTER (WHERE whole),
+        string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY position) FILTER (WHERE NOT whole)
+    ) || ']' AS system,
+    '[' || coalesce(
+        string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY position) FILTER (WHERE whole),
+        string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY position) FILTER (WHERE NOT whole)
+    ) || ']' AS output
+FROM (
+    SELECT
+        trace_id, span_id, input, system, output, position,
+        coalesce(event_name, json_extract_string(attributes, '$."event.name"'), '')
+            = 'gen_ai.client.inference.operation.details' AS whole
+    FROM store.logs
+    WHERE trace_id IS NOT NULL AND span_id IS NOT NULL
+      AND (input IS NOT NULL OR system IS NOT NULL OR output IS NOT NULL)
+)
 GROUP BY trace_id, span_id;
 
 -- Every span as a decision record, with its content looked up and its physical keys.
@@ -72,6 +88,19 @@ SELECT
     cache_read_tokens,
     cache_write_tokens,
     reasoning_tokens,
+    CASE WHEN coalesce(model_provider, model_name, model_response_name) IS NOT NULL
+         THEN 'stated' END                                                           AS model_source,
+    CASE WHEN coalesce(input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens)
+              IS NOT NULL THEN 'stated' END                                          AS usage_source,
+    CASE WHEN kind IN ('decision', 'inference') THEN list_filter(
+        [TRY_CAST(said AS DOUBLE) FOR said IN json_extract_string(attributes, [
+            '$."llm.cost.total"', '$."operation.cost"', '$."gen_ai.usage.cost"'
+        ]) || [
+            json_extract_string(CASE WHEN json_valid(json_extract_string(attributes, '$."langfuse.observation.cost_details"'))
+                THEN json_extract_string(attributes, '$."langfuse.observation.cost_details"') END, '$.total'),
+            json_extract_string(CASE WHEN json_valid(json_extract_string(attributes, '$."mlflow.llm.cost"'))
+                THEN json_extract_string(attributes, '$."mlflow.llm.cost"') END, '$.total_cost')
+        ]], lambda cost: isfinite(cost))[1] END                                      AS cost_usd,
     finish_reasons,
     response_id,
     error_type,
@@ -106,6 +135,44 @@ SELECT
     joined.span_id  AS span_key,
     joined.start_ns AS start_key
 FROM joined;
+
+-- What is needed of a span to say what the decisions around it take from it, without its content. said counts
+-- the fields that are filled, which helps to say which of several records of one call stands for it.
+CREATE OR REPLACE VIEW store.relative_rows AS
+SELECT
+    trace_id       AS trace_key,
+    span_id        AS span_key,
+    parent_span_id AS parent_key,
+    kind,
+    start_ns,
+    end_ns,
+    scope,
+    response_id,
+    agent_name,
+    model_provider,
+    model_name,
+    model_response_name,
+    input_tokens,
+    output_tokens,
+    cache_read_tokens,
+    cache_write_tokens,
+    reasoning_tokens,
+    coalesce(input, input_ref) IS NOT NULL   AS has_input,
+    coalesce(output, output_ref) IS NOT NULL AS has_output,
+    len(list_filter([
+        model_provider, model_name, model_response_name, model_parameters, tools, tools_ref, response_id, error_type,
+        error_message, session_id, user_id, agent_name, prompt_name, prompt_version, metadata,
+        CAST(input_tokens AS VARCHAR), CAST(output_tokens AS VARCHAR), CAST(cache_read_tokens AS VARCHAR),
+        CAST(cache_write_tokens AS VARCHAR), CAST(reasoning_tokens AS VARCHAR), CAST(finish_reasons AS VARCHAR),
+        CAST(tags AS VARCHAR)
+    ], lambda field: field IS NOT NULL))     AS said
+FROM store.span_rows;
+
+-- Which log records add content to a span.
+CREATE OR REPLACE VIEW store.logged_rows AS
+SELECT trace_id AS trace_key, span_id AS span_key, input IS NOT NULL AS has_input, output IS NOT NULL AS has_output
+FROM store.logs
+WHERE trace_id IS NOT NULL AND span_id IS NOT NULL AND (input IS NOT NULL OR output IS NOT NULL);
 
 -- Every span as a place in its trace.
 CREATE OR REPLACE VIEW store.tree_rows AS
@@ -244,31 +311,25 @@ owned AS (
 ),
 ranked AS (
     SELECT
-        s.trace_id,
-        s.span_id,
+        s.trace_key AS trace_id,
+        s.span_key  AS span_id,
         s.kind,
         owned.owner_id,
         owned.depth,
         (
             CASE WHEN s.kind = 'decision' THEN 2 WHEN owned.owner_id IS NOT NULL THEN 1 ELSE 0 END,
-            CASE WHEN coalesce(s.input, s.input_ref, l.input) IS NULL THEN 0 ELSE 1 END
-                + CASE WHEN coalesce(s.output, s.output_ref, l.output) IS NULL THEN 0 ELSE 1 END,
-            len(list_filter([
-                s.model_provider, s.model_name, s.model_response_name, s.model_parameters, s.tools, s.tools_ref,
-                s.response_id, s.error_type, s.error_message, s.session_id, s.user_id, s.agent_name, s.prompt_name,
-                s.prompt_version, s.metadata, CAST(s.input_tokens AS VARCHAR), CAST(s.output_tokens AS VARCHAR),
-                CAST(s.cache_read_tokens AS VARCHAR), CAST(s.cache_write_tokens AS VARCHAR),
-                CAST(s.reasoning_tokens AS VARCHAR), CAST(s.finish_reasons AS VARCHAR), CAST(s.tags AS VARCHAR)
-            ], lambda field: field IS NOT NULL)),
+            CASE WHEN s.has_input OR l.input IS NOT NULL THEN 1 ELSE 0 END
+                + CASE WHEN s.has_output OR l.output IS NOT NULL THEN 1 ELSE 0 END,
+            s.said,
             -CAST(s.start_ns AS HUGEINT),
             s.end_ns,
-            s.trace_id,
-            s.span_id
+            s.trace_key,
+            s.span_key
         ) AS standing
     FROM members
-    JOIN store.span_rows AS s ON s.trace_id = members.trace_id AND s.span_id = members.span_id
-    LEFT JOIN owned ON owned.trace_id = s.trace_id AND owned.span_id = s.span_id
-    LEFT JOIN store.log_content_rows AS l ON l.trace_key = s.trace_id AND l.span_key = s.span_id
+    JOIN store.relative_rows AS s ON s.trace_key = members.trace_id AND s.span_key = members.span_id
+    LEFT JOIN owned ON owned.trace_id = s.trace_key AND owned.span_id = s.span_key
+    LEFT JOIN store.log_content_rows AS l ON l.trace_key = s.trace_key AND l.span_key = s.span_key
 )
 SELECT
     mine.trace_id                              AS trace_key,
@@ -293,12 +354,255 @@ SELECT trace_key, span_key, twin_trace_key, twin_owner_key, twin_depth + 1
 FROM store.duplicate_rows
 WHERE owner_key IS NULL;
 
--- One row per decision: decorated, recorded, or a model call that no such decision contains.
-CREATE OR REPLACE VIEW main.decisions AS
-SELECT d.* EXCLUDE (trace_key, span_key, start_key)
+-- What the model calls inside a decision used, each call counted once. A model field is said where all calls that
+-- say it agree.
+CREATE OR REPLACE VIEW store.usage_rows AS
+SELECT
+    step.owner_trace_key,
+    step.owner_key,
+    CASE WHEN count(DISTINCT s.model_provider) = 1 THEN any_value(s.model_provider) END           AS model_provider,
+    CASE WHEN count(DISTINCT s.model_name) = 1 THEN any_value(s.model_name) END                   AS model_name,
+    CASE WHEN count(DISTINCT s.model_response_name) = 1 THEN any_value(s.model_response_name) END AS model_response_name,
+    TRY_CAST(sum(s.input_tokens) AS BIGINT)                                                       AS input_tokens,
+    TRY_CAST(sum(s.output_tokens) AS BIGINT)                                                      AS output_tokens,
+    TRY_CAST(sum(s.cache_read_tokens) AS BIGINT)                                                  AS cache_read_tokens,
+    TRY_CAST(sum(s.cache_write_tokens) AS BIGINT)                                                 AS cache_write_tokens,
+    TRY_CAST(sum(s.reasoning_tokens) AS BIGINT)                                                   AS reasoning_tokens
+FROM store.step_rows AS step
+-- The columns by name: left to itself DuckDB carries whole spans through this join.
+JOIN (
+    SELECT
+        trace_id, span_id, model_provider, model_name, model_response_name, input_tokens, output_tokens,
+        cache_read_tokens, cache_write_tokens, reasoning_tokens
+    FROM store.span_rows
+    WHERE kind = 'inference'
+) AS s ON s.trace_id = step.trace_key AND s.span_id = step.span_key
+ANTI JOIN store.duplicate_rows AS twin ON twin.trace_key = step.trace_key AND twin.span_key = step.span_key
+GROUP BY step.owner_trace_key, step.owner_key;
+
+-- The name of the nearest agent above a span.
+CREATE OR REPLACE VIEW store.agent_rows AS
+WITH RECURSIVE edges AS MATERIALIZED (
+    SELECT trace_id, span_id, parent_span_id
+    FROM store.span_rows
+    WHERE parent_span_id IS NOT NULL AND NOT (kind = 'agent' AND agent_name IS NOT NULL)
+),
+below AS (
+    SELECT trace_id, span_id, agent_name
+    FROM store.span_rows
+    WHERE kind = 'agent' AND agent_name IS NOT NULL
+    UNION ALL
+    SELECT child.trace_id, child.span_id, below.agent_name
+    FROM below
+    JOIN edges AS child ON child.trace_id = below.trace_id AND child.parent_span_id = below.span_id
+)
+SELECT trace_id AS trace_key, span_id AS span_key, any_value(agent_name) AS agent_name
+FROM below
+GROUP BY trace_id, span_id;
+
+-- What a decision takes from the spans around it, one row a key. One relation, because DuckDB leaves one such left
+-- join out of a query that asks for none of its columns, and keeps two.
+CREATE OR REPLACE VIEW store.kin_rows AS
+SELECT
+    trace_key,
+    span_key,
+    any_value(agent_name)          AS agent_name,
+    any_value(model_provider)      AS model_provider,
+    any_value(model_name)          AS model_name,
+    any_value(model_response_name) AS model_response_name,
+    any_value(input_tokens)        AS input_tokens,
+    any_value(output_tokens)       AS output_tokens,
+    any_value(cache_read_tokens)   AS cache_read_tokens,
+    any_value(cache_write_tokens)  AS cache_write_tokens,
+    any_value(reasoning_tokens)    AS reasoning_tokens
+FROM (
+    SELECT owner_trace_key AS trace_key, owner_key AS span_key, * EXCLUDE (owner_trace_key, owner_key) FROM store.usage_rows
+    UNION ALL BY NAME
+    FROM store.agent_rows
+)
+GROUP BY trace_key, span_key;
+
+-- Decisions with their physical keys, each as its own span states it.
+CREATE OR REPLACE VIEW store.decision_rows AS
+SELECT d.*
 FROM store.record_rows AS d
 ANTI JOIN store.step_rows AS step ON step.trace_key = d.trace_key AND step.span_key = d.span_key
 WHERE d.kind IN ('decision', 'inference');
+
+-- The same with what they take from the spans around them: usage and model of the model calls inside, where the
+-- decision states none itself, and the name of the nearest agent above.
+CREATE OR REPLACE VIEW store.completed_rows AS
+SELECT d.* REPLACE (
+    coalesce(d.agent_name, kin.agent_name)                                                       AS agent_name,
+    CASE WHEN d.model_source IS NULL THEN kin.model_provider ELSE d.model_provider END           AS model_provider,
+    CASE WHEN d.model_source IS NULL THEN kin.model_name ELSE d.model_name END                   AS model_name,
+    CASE WHEN d.model_source IS NULL THEN kin.model_response_name ELSE d.model_response_name END AS model_response_name,
+    CASE WHEN d.usage_source IS NULL THEN kin.input_tokens ELSE d.input_tokens END               AS input_tokens,
+    CASE WHEN d.usage_source IS NULL THEN kin.output_tokens ELSE d.output_tokens END             AS output_tokens,
+    CASE WHEN d.usage_source IS NULL THEN kin.cache_read_tokens ELSE d.cache_read_tokens END     AS cache_read_tokens,
+    CASE WHEN d.usage_source IS NULL THEN kin.cache_write_tokens ELSE d.cache_write_tokens END   AS cache_write_tokens,
+    CASE WHEN d.usage_source IS NULL THEN kin.reasoning_tokens ELSE d.reasoning_tokens END       AS reasoning_tokens,
+    coalesce(d.model_source, CASE WHEN coalesce(kin.model_provider, kin.model_name, kin.model_response_name)
+        IS NOT NULL THEN 'steps' END)                                                            AS model_source,
+    coalesce(d.usage_source, CASE WHEN coalesce(kin.input_tokens, kin.output_tokens, kin.cache_read_tokens,
+        kin.cache_write_tokens, kin.reasoning_tokens) IS NOT NULL THEN 'steps' END)              AS usage_source
+)
+FROM store.decision_rows AS d
+LEFT JOIN store.kin_rows AS kin ON kin.trace_key = d.trace_key AND kin.span_key = d.span_key;
+
+-- One row per decision: decorated, recorded, or a model call that no such decision contains.
+CREATE OR REPLACE VIEW main.decisions AS
+SELECT * EXCLUDE (trace_key, span_key, start_key)
+FROM store.completed_rows;
+
+-- Decisions that may be the same model call as the one before, with no sign that proves it: the same service, model
+-- and input at overlapping times, or at most a tenth of a second later. Sums over decisions count both. Logfire records
+-- a stream's answer in a span of no length at its end, and says beside it how long it took.
+CREATE OR REPLACE VIEW main.possible_duplicates AS
+WITH calls AS (
+    SELECT
+        d.decision_id,
+        d.service_name,
+        coalesce(d.model_name, d.model_response_name) AS model,
+        hash(CAST(d.input AS VARCHAR))                AS input_hash,
+        s.scope,
+        s.position,
+        greatest(s.start_ns, s.end_ns)                AS end_ns,
+        CAST(s.start_ns AS HUGEINT) - CASE WHEN json_extract_string(s.attributes, '$."logfire.span_type"') = 'log'
+            THEN coalesce(TRY_CAST(1e9 * TRY_CAST(json_extract_string(s.attributes, '$.duration') AS DOUBLE) AS HUGEINT), 0)
+            ELSE 0 END                                AS start_ns
+    FROM store.record_rows AS d
+    JOIN store.span_rows AS s ON s.trace_id = d.trace_key AND s.span_id = d.span_key
+    ANTI JOIN store.duplicate_rows AS twin ON twin.trace_key = d.trace_key AND twin.span_key = d.span_key
+    WHERE d.kind = 'inference' AND d.input IS NOT NULL
+),
+following AS (
+    SELECT *, arg_max({'decision_id': decision_id, 'end_ns': end_ns, 'scope': scope}, end_ns) OVER (
+        PARTITION BY service_name, model, input_hash ORDER BY start_ns, position
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS before
+    FROM calls
+)
+SELECT
+    decision_id,
+    before.decision_id     AS possible_duplicate_of,
+    service_name,
+    model,
+    scope = before.scope   AS same_scope
+FROM following
+WHERE start_ns <= before.end_ns + 100000000;
+
+-- Agents and workflows below which no decision and no model call arrived: what they say about themselves is all
+-- there is. They are not among the decisions, and their tokens are in no sum over decisions.
+CREATE OR REPLACE VIEW main.aggregates AS
+WITH RECURSIVE above AS (
+    SELECT trace_id, parent_span_id AS span_id
+    FROM store.span_rows
+    WHERE kind IN ('decision', 'inference') AND parent_span_id IS NOT NULL
+    UNION
+    SELECT s.trace_id, s.parent_span_id
+    FROM above
+    JOIN store.span_rows AS s ON s.trace_id = above.trace_id AND s.span_id = above.span_id
+    WHERE s.parent_span_id IS NOT NULL
+),
+alone AS (
+    SELECT
+        d.*,
+        s.name,
+        json_extract_string(s.attributes, [
+            '$."gen_ai.usage.input_tokens"', '$."gen_ai.usage.prompt_tokens"', '$."gen_ai.aggregated_usage.input_tokens"',
+            '$."ai.usage.inputTokens"', '$."ai.usage.promptTokens"', '$."llm.token_count.prompt"'
+        ]) AS read,
+        json_extract_string(s.attributes, [
+            '$."gen_ai.usage.output_tokens"', '$."gen_ai.usage.completion_tokens"', '$."gen_ai.aggregated_usage.output_tokens"',
+            '$."ai.usage.outputTokens"', '$."ai.usage.completionTokens"', '$."llm.token_count.completion"'
+        ]) AS written
+    FROM store.record_rows AS d
+    JOIN store.span_rows AS s ON s.trace_id = d.trace_key AND s.span_id = d.span_key
+    ANTI JOIN above ON above.trace_id = d.trace_key AND above.span_id = d.span_key
+    WHERE d.kind = 'agent'
+)
+SELECT
+    trace_id,
+    span_id,
+    name,
+    dialect,
+    service_name,
+    agent_name,
+    status,
+    input,
+    output,
+    list_filter([TRY_CAST(said AS BIGINT) FOR said IN read], lambda tokens: tokens IS NOT NULL)[1]    AS input_tokens,
+    list_filter([TRY_CAST(said AS BIGINT) FOR said IN written], lambda tokens: tokens IS NOT NULL)[1] AS output_tokens,
+    session_id,
+    user_id,
+    started_at,
+    duration_ms,
+    recorded_at,
+    commit_id
+FROM alone;
+
+-- One row per judgement that a sender attached to a span: `gen_ai.evaluation.result` events, and OpenInference's
+-- annotations and evaluations. These are what senders say; marks and corrections are said here.
+CREATE OR REPLACE VIEW main.evaluations AS
+WITH told AS (
+    SELECT trace_id, span_id, 'log' AS source, attributes, recorded_at, commit_id
+    FROM store.logs
+    WHERE trace_id IS NOT NULL AND span_id IS NOT NULL
+      AND coalesce(event_name, json_extract_string(attributes, '$."event.name"')) = 'gen_ai.evaluation.result'
+    UNION ALL
+    SELECT trace_id, span_id, 'span_event', CAST(json_extract(event, '$.attributes') AS VARCHAR), recorded_at, commit_id
+    FROM (
+        SELECT *, unnest(json_extract(events, '$[*]')) AS event
+        FROM store.span_rows
+        WHERE contains(events, 'gen_ai.evaluation.result')
+    )
+    WHERE json_extract_string(event, '$.name') = 'gen_ai.evaluation.result'
+),
+flat AS (
+    SELECT DISTINCT trace_id, span_id, attributes, recorded_at, commit_id, regexp_extract(
+        key, '^((annotations|evaluations)\.[0-9]+\.(annotation|evaluation))\.', 1
+    ) AS place
+    FROM (
+        SELECT *, unnest(json_keys(attributes)) AS key
+        FROM store.span_rows
+        WHERE contains(attributes, '"annotations.') OR contains(attributes, '"evaluations.')
+    )
+    WHERE place <> ''
+),
+said AS (
+    SELECT
+        trace_id, span_id, source, recorded_at, commit_id,
+        json_extract_string(attributes, '$."gen_ai.evaluation.name"')        AS name,
+        json_extract_string(attributes, '$."gen_ai.evaluation.score.label"') AS label,
+        json_extract_string(attributes, '$."gen_ai.evaluation.score.value"') AS score,
+        json_extract_string(attributes, '$."gen_ai.evaluation.explanation"') AS explanation,
+        coalesce(
+            json_extract_string(attributes, '$."gen_ai.evaluation.evaluator.type"'),
+            json_extract_string(attributes, '$."loopgrid.evaluator.type"')
+        )                                                                    AS annotator_kind
+    FROM told
+    UNION ALL
+    SELECT
+        trace_id, span_id, 'attributes', recorded_at, commit_id,
+        json_extract_string(attributes, '$."' || place || '.name"'),
+        json_extract_string(attributes, '$."' || place || '.label"'),
+        json_extract_string(attributes, '$."' || place || '.score"'),
+        json_extract_string(attributes, '$."' || place || '.explanation"'),
+        json_extract_string(attributes, '$."' || place || '.annotator_kind"')
+    FROM flat
+)
+SELECT
+    replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id) AS decision_id,
+    source,
+    name,
+    label,
+    TRY_CAST(score AS DOUBLE)                                                        AS score,
+    explanation,
+    lower(annotator_kind)                                                            AS annotator_kind,
+    recorded_at,
+    commit_id
+FROM said;
 
 -- One row per span, as received.
 CREATE OR REPLACE VIEW main.spans AS

@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 
 from loopgrid_collector.config import CollectorConfig
-from loopgrid_collector.errors import Overloaded
+from loopgrid_collector.errors import Misconfigured, Overloaded
 from loopgrid_collector.ingest import Ingest, Receipt
 from loopgrid_collector.receivers import answer, health, limits, sockets
 from loopgrid_collector.receivers.answer import Encoding
@@ -28,6 +28,7 @@ from loopgrid_collector.receivers.status import SenderGone, SlowSender, verdict
 from loopgrid_collector.receivers.tls import Tls
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+_SOCKET_VARIABLE: Final = "LOOPGRID_OTLP_GRPC_SOCKET"
 _DETAILS: Final = "grpc-status-details-bin"
 
 
@@ -53,7 +54,8 @@ class GrpcDoor:
             Misconfigured: the host is not this machine's.
         """
         # Asked with a plain socket first: its error says what is wrong, the library's does not.
-        probes, addresses, _ = sockets.bind(self._config.host, self._config.otlp_grpc_port, flag)
+        config = self._config
+        probes, addresses, _ = sockets.bind(config.host, config.otlp_grpc_port, flag, config.ip_family)
         sockets.close(probes)
         port = self._config.otlp_grpc_port
         for address in addresses:
@@ -61,6 +63,16 @@ class GrpcDoor:
                 port = self._listen(address.listening_on(port))
             except RuntimeError as error:
                 raise sockets.port_taken(port, flag) from error
+        if config.otlp_grpc_socket:
+            # The library would take away the file of a live server.
+            sockets.free_path(config.otlp_grpc_socket, _SOCKET_VARIABLE)
+            try:
+                self._listen(f"unix:{config.otlp_grpc_socket}")
+            except RuntimeError as error:
+                raise Misconfigured(
+                    f"Cannot listen on {config.otlp_grpc_socket!r}. "
+                    f"Choose another path with {_SOCKET_VARIABLE}."
+                ) from error
         return addresses[0].with_port(port)
 
     async def start(self, ingest: Ingest, budget: limits.Budget, state: Callable[[], health.State]) -> None:

@@ -55,7 +55,10 @@ def otlp_routes(
     house = budget or limits.Budget(config.max_queued_bytes)
     turns = _Turns()
     endpoints = [
-        (signal.path, cors.guarded(_Endpoint(signal, ingest, config, house, turns), config))
+        (
+            config.otlp_path_prefix + signal.path,
+            cors.guarded(_Endpoint(signal, ingest, config, house, turns), config),
+        )
         for signal in SIGNALS
     ]
     return [Route(path + end, endpoint) for path, endpoint in endpoints for end in ("", "/")]
@@ -69,12 +72,13 @@ class _Turns:
         self.converting = asyncio.Semaphore(JSON_BODIES_AT_ONCE)
 
 
-def otlp_app(routes: Sequence[BaseRoute], state: Callable[[], State]) -> ASGIApp:
+def otlp_app(routes: Sequence[BaseRoute], state: Callable[[], State], prefix: str = "") -> ASGIApp:
     """The application of a port that speaks OTLP and nothing else, but for ``/healthz``.
 
     Args:
         routes: from ``otlp_routes``.
         state: what ``/healthz`` says; 200 if ready, else 503.
+        prefix: what stands before the paths of the signals.
     """
 
     async def elsewhere(scope: Scope, _receive: Receive, send: Send) -> None:
@@ -83,7 +87,7 @@ def otlp_app(routes: Sequence[BaseRoute], state: Callable[[], State]) -> ASGIApp
             told = b'{"status":"%s"}' % now.value.encode()
             await _send(send, 200 if now is State.READY else 503, Encoding.JSON, told)
         else:
-            known = ", ".join(signal.path for signal in SIGNALS)
+            known = ", ".join(prefix + signal.path for signal in SIGNALS)
             nothing = UnknownPath(f"Nothing is here. OTLP is taken at {known}.")
             await _refuse(send, nothing, _answer_in(scope))
 

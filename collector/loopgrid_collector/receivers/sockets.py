@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
+import pathlib
 import socket
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from loopgrid_collector.errors import Misconfigured, PortTaken
 
 BACKLOG: Final = 2_048
+_FAMILIES: Final = {"4": socket.AF_INET, "6": socket.AF_INET6}
 _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
@@ -47,8 +52,12 @@ def _join(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
-def addresses_of(host: str) -> list[Address]:
+def addresses_of(host: str, ip_family: str = "any") -> list[Address]:
     """Every address that a host name or an IP address (bracketed or not) stands for.
+
+    Args:
+        host: the name or address.
+        ip_family: ``4`` or ``6`` to leave out those of the other family; ``any`` for all.
 
     Raises:
         Misconfigured: it stands for none. An empty host does not silently mean "everywhere".
@@ -61,16 +70,30 @@ def addresses_of(host: str) -> list[Address]:
     if not found:
         raise _not_here(host)
     addresses = [Address(family, str(where[0])) for family, _, _, _, where in found]
-    return list(dict.fromkeys(addresses))
+    wanted = [address for address in addresses if _FAMILIES.get(ip_family, address.family) == address.family]
+    if not wanted:
+        raise Misconfigured(
+            f"Host {host!r} has no IPv{ip_family} address, and LOOPGRID_IP_FAMILY asks for one. "
+            "Choose another host or family."
+        )
+    if ip_family == "6" and any(ipaddress.ip_address(address.ip).is_unspecified for address in wanted):
+        raise Misconfigured(
+            f"Host {host!r} takes IPv4 connections too, whatever LOOPGRID_IP_FAMILY says: the gRPC library "
+            "cannot do otherwise. Name the IPv6 address to listen on."
+        )
+    return list(dict.fromkeys(wanted))
 
 
-def bind(host: str, port: int, flag: str) -> tuple[list[socket.socket], list[Address], int]:
+def bind(
+    host: str, port: int, flag: str, ip_family: str = "any"
+) -> tuple[list[socket.socket], list[Address], int]:
     """Bind every address of a host to one port, not listening yet.
 
     Args:
         host: as in ``addresses_of``.
         port: 0 lets the system choose.
         flag: the command-line flag that chooses the port, for the error message.
+        ip_family: as in ``addresses_of``.
 
     Returns:
         The sockets, the address of each, and the port.
@@ -82,7 +105,7 @@ def bind(host: str, port: int, flag: str) -> tuple[list[socket.socket], list[Add
     sockets: list[socket.socket] = []
     bound: list[Address] = []
     try:
-        for address in addresses_of(host):
+        for address in addresses_of(host, ip_family):
             opened = _bound(address, port, flag, host)
             if opened is not None:
                 sockets.append(opened)
@@ -144,3 +167,61 @@ def _bound(address: Address, port: int, flag: str, host: str) -> socket.socket |
             f"Cannot listen on {host!r}, port {port}: {error.strerror}. Choose another with --host or {flag}."
         ) from error
     return opened
+
+
+def bind_path(path: str, variable: str) -> socket.socket:
+    """Bind a Unix socket, not listening yet. Its file's rights follow the process's umask.
+
+    Args:
+        path: where its file goes.
+        variable: the setting that chooses the path, for the error message.
+
+    Raises:
+        PortTaken: another process listens there.
+        Misconfigured: the path cannot be used.
+    """
+    free_path(path, variable)
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        opened.settimeout(0)
+        opened.bind(path)
+    except OSError as error:
+        opened.close()
+        raise _unusable(path, variable, error) from error
+    return opened
+
+
+def free_path(path: str, variable: str) -> None:
+    """Take away the socket file of a process that is gone: a killed server leaves its file behind.
+
+    Anything else that stands there, and a socket that somebody listens on, stays. Raises as ``bind_path``.
+    """
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unusable(path, variable, error) from error
+    if not stat.S_ISSOCK(found.st_mode):
+        raise Misconfigured(f"{variable} is {path!r}, which is there and no socket. Choose another path.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            pathlib.Path(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unusable(path, variable, error) from error
+        else:
+            raise PortTaken(f"Another program listens on {path!r}. Stop that one, or change {variable}.")
+
+
+def remove(path: str, inode: int) -> None:
+    """Take the file of a Unix socket away, unless it is somebody else's by now."""
+    with suppress(OSError):
+        if os.lstat(path).st_ino == inode:
+            pathlib.Path(path).unlink()
+
+
+def _unusable(path: str, variable: str, error: OSError) -> Misconfigured:
+    why = error.strerror or str(error)
+    return Misconfigured(f"Cannot listen on {path!r}: {why}. Choose another path with {variable}.")

@@ -34,8 +34,8 @@ def sql(
     """Run a read-only query over the ledger.
 
     The views are decisions, steps, marks, corrections, ground_truth, replays, experiments, spans,
-    events, producers, quarantine, conflicts and commits. Rows wider than the terminal are printed one
-    below the other.
+    events, producers, quarantine, conflicts, commits, possible_duplicates, aggregates and evaluations.
+    Rows wider than the terminal are printed one below the other.
     """
     if as_json and as_csv:
         raise CliError("--json and --csv exclude each other; give one of them.")

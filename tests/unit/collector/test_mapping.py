@@ -9,6 +9,7 @@ import pytest
 
 from loopgrid_collector import mapping
 from loopgrid_collector.dialects.normalise import MAPPING_VERSION, normalise_spans
+from loopgrid_collector.ledger.oddities import Oddities
 from loopgrid_collector.otlp.attributes import Attributes
 from tests.support.ledgers import house
 from tests.support.spans import chat, log_record, logs, traces
@@ -44,5 +45,7 @@ def test_a_log_record_that_a_dialect_fails_on_is_stored(
 
     monkeypatch.setattr(mapping, "normalise_logs", stumbling)
     with house(tmp_path) as it:
+        oddities = Oddities(it.ledger)
         assert 2 == it.ingest.logs_blocking(logs(log_record(1), log_record(2))).stored
         assert [(0,), (0,)] == it.rows("SELECT mapping_version FROM store.logs")
+        assert oddities.read() == oddities.read() == {"unmapped": 2, "scrubbed": 0}

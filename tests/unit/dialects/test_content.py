@@ -299,3 +299,25 @@ def test_tool_definitions_are_referred_to():
     found = span({**CHAT, "gen_ai.tool.definitions": '[{"type": "function", "name": "f"}]'})
 
     assert (found.tools_ref, found.tools) == ("gen_ai.tool.definitions", [{"type": "function", "name": "f"}])
+
+
+def test_a_message_whose_parts_are_no_list_loses_nothing():
+    call = span({**CHAT, "gen_ai.input.messages": '[{"role":"user","parts":"plain"}]'})
+
+    assert call.texts == [("user", "plain")]
+
+
+def test_content_that_span_events_say_twice_in_two_forms_counts_once():
+    messages = '[{"role":"user","parts":[{"type":"text","content":"q"}]}]'
+    call = span(
+        CHAT,
+        events=[
+            {"name": "gen_ai.user.message", "attributes": {"content": "q"}},
+            {
+                "name": "gen_ai.client.inference.operation.details",
+                "attributes": {"gen_ai.input.messages": messages},
+            },
+        ],
+    )
+
+    assert call.texts == [("user", "q")]

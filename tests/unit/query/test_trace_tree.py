@@ -69,6 +69,20 @@ def test_tokens_that_two_nested_spans_report_are_counted_once():
     assert found["input_tokens"] == 7
 
 
+def test_a_call_of_another_model_inside_a_call_is_counted_beside_it():
+    found = summed(span("a", tokens=3), span("b", "a", tokens=4))
+
+    assert (found["input_tokens"], found["model_calls"]) == (7, 2)
+
+
+def test_a_span_that_records_a_call_once_more_is_left_out():
+    spans = in_tree_order([span("a", kind="decision"), span("b", "a", tokens=3), span("c", "a", tokens=3)])
+
+    found = totals(spans, {"c"})
+
+    assert (found["input_tokens"], found["model_calls"], found["spans"]) == (3, 1, 3)
+
+
 def test_an_agent_that_sums_up_its_calls_is_not_counted_beside_them():
     found = summed(span("a", kind="agent", tokens=7), span("b", "a", tokens=3), span("c", "a", tokens=4))
 
