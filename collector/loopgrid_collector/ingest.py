@@ -15,7 +15,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -48,10 +48,6 @@ class Ingest:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stage = Stage(ledger, config.decode_processes)
-
-    def arriving(self) -> AbstractContextManager[None]:
-        """While the body of a request is being read that is then stored. A hint: nothing depends on it."""
-        return self._stage.arriving()
 
     async def traces(self, body: bytes) -> Receipt:
         """Store an ``ExportTraceServiceRequest`` (protobuf, not compressed).

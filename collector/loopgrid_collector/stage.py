@@ -14,12 +14,12 @@ Laws:
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,7 +38,10 @@ LARGE_BYTES: Final = 256 * 2**10
 """Size from which decoding a body takes longer than anything that is done once for a pass or a commit."""
 
 LARGE_COMPANY_S: Final = 0.01
-"""Seconds that a pass which begins with a large body waits for bodies that are arriving at that moment."""
+"""Seconds that a pass which begins with a large body waits for as many as came with it lately."""
+
+FORGOTTEN_A_PASS: Final = 0.2
+"""How many fewer of them each pass expects, when fewer come."""
 
 SMALL_COMPANY_PAUSE_S: Final = 0.0015
 """Pause between two small requests that ends the wait for more of them."""
@@ -90,27 +93,27 @@ class _Inbox:
         self._small: deque[_Waiting] = deque()
         self._small_turn_taken = False
         self._had_company = False
-        self._arriving = 0
+        self._large_unanswered = 0
+        self._large_lately = 0.0
         self._closed = False
-
-    @contextmanager
-    def arriving(self) -> Iterator[None]:
-        with self._changed:
-            self._arriving += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._arriving -= 1
 
     def put(self, make: Callable[[], _Waiting]) -> _Waiting:
         with self._changed:
             if self._closed:
                 raise ShuttingDown("The server is stopping; send again when it is back.")
             waiting = make()
-            (self._large if len(waiting.body) >= LARGE_BYTES else self._small).append(waiting)
+            if len(waiting.body) >= LARGE_BYTES:
+                self._large.append(waiting)
+                self._large_unanswered += 1
+                waiting.future.add_done_callback(self._large_answered)
+            else:
+                self._small.append(waiting)
             self._changed.notify_all()
         return waiting
+
+    def _large_answered(self, _: Future[Receipt]) -> None:
+        with self._changed:
+            self._large_unanswered -= 1
 
     def close(self) -> None:
         with self._changed:
@@ -143,9 +146,13 @@ class _Inbox:
         return self._closed and not self._large and not self._small
 
     def _large_company(self) -> list[_Waiting]:
-        """A fair share of what is here and of what arrives now: two bodies cost little more than one."""
+        """A fair share of as many as were under way at once lately: a pass of two costs little more than one.
+
+        Senders that were answered by one commit send again at the same time, within milliseconds.
+        """
         group = [self._large.popleft()]
-        share = -(-(self._arriving + len(self._large) + 1) // self._takers)
+        self._large_lately = max(self._large_unanswered, self._large_lately - FORGOTTEN_A_PASS)
+        share = math.ceil(self._large_lately / self._takers)
         until = time.perf_counter() + LARGE_COMPANY_S
         while len(group) < share and _size(group) < MAX_SHARED_BYTES:
             if not self._large and not self._more(self._large, until - time.perf_counter()):
@@ -200,10 +207,6 @@ class Stage:
         ]
         for thread in self._threads:
             thread.start()
-
-    def arriving(self) -> AbstractContextManager[None]:
-        """While a body is being read, which is then put in."""
-        return self._inbox.arriving()
 
     def put(self, kind: Kind, body: bytes) -> Future[Receipt]:
         """Decode a body and append what it holds.

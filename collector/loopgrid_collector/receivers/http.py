@@ -147,10 +147,9 @@ class _Endpoint:
         if encoding is Encoding.JSON:
             most = min(most, self._config.max_json_body_bytes)
         with self._budget.admission() as admission:
-            with self._ingest.arriving():
-                content = await body.read(admission, coding, most, headers)
-                if coding is not None:
-                    content = await self._expanded(content, coding, most, admission)
+            content = await body.read(admission, coding, most, headers)
+            if coding is not None:
+                content = await self._expanded(content, coding, most, admission)
             if encoding is Encoding.JSON:
                 content = await self._converted(content)
                 admission.add(len(content))
