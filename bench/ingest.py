@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from bulk import rows_per_s, stored_rows
+from bulk import rows_per_s, rows_per_s_as_it_comes, stored_rows
 from generator import Job
 from harness import Generator, Load, machine, serving, table
 from llm_spans import ATTRIBUTES_PER_SPAN
@@ -34,7 +34,9 @@ class Run:
     """One load on one fresh ledger. Rates are spans, rows or requests a second.
 
     Attributes:
-        ratio_to_bulk: spans a second, to the rows a second of one bulk insert of the same rows.
+        ratio_to_plain: spans a second, to the rows a second of one bulk insert of the same rows into DuckDB
+            as it comes, with no setting touched.
+        ratio_to_bulk: the same with the ledger's settings.
         ratio_to_commits: the same with DuckDB committing each request's rows by themselves.
     """
 
@@ -50,6 +52,8 @@ class Run:
     peak_mb: float
     ledger_bytes_per_span: float
     otlp_bytes_per_span: float
+    plain_rows_per_s: float | None = None
+    ratio_to_plain: float | None = None
     bulk_rows_per_s: float | None = None
     ratio_to_bulk: float | None = None
     commits_rows_per_s: float | None = None
@@ -108,15 +112,20 @@ def measure(folder: Path, transport: str, options: argparse.Namespace) -> Run:
         stored = server.spans()
     if stored != load.accepted:
         sys.exit(f"{load.accepted} spans were acknowledged, but the ledger holds {stored}.")
-    bulk = small = None
+    rates: dict[str, float] = {}
     if options.bulk_rows and options.spans_per_request > 1:
         rows = stored_rows(ledger, options.bulk_rows)
-        bulk = rows_per_s(folder / "bulk.duckdb", rows, len(rows))
-        small = rows_per_s(folder / "small.duckdb", rows, options.spans_per_request)
-    return _run(transport, load, ledger.stat().st_size / stored, bulk, small)
+        rates = {
+            "plain": rows_per_s_as_it_comes(folder / "plain.duckdb", rows),
+            "bulk": rows_per_s(folder / "bulk.duckdb", rows, len(rows)),
+            "commits": rows_per_s(folder / "small.duckdb", rows, options.spans_per_request),
+        }
+    return _run(transport, load, ledger.stat().st_size / stored, rates)
 
 
-def _run(transport: str, load: Load, ledger_bytes: float, bulk: float | None, small: float | None) -> Run:
+def _run(transport: str, load: Load, ledger_bytes: float, rates: dict[str, float]) -> Run:
+    beside = {f"{name}_rows_per_s": rate for name, rate in rates.items()}
+    beside |= {f"ratio_to_{name}": load.spans_per_s / rate for name, rate in rates.items()}
     return Run(
         transport=transport,
         spans_per_s=load.spans_per_s,
@@ -130,10 +139,7 @@ def _run(transport: str, load: Load, ledger_bytes: float, bulk: float | None, sm
         peak_mb=load.peak_mb,
         ledger_bytes_per_span=ledger_bytes,
         otlp_bytes_per_span=load.bytes_per_span,
-        bulk_rows_per_s=bulk,
-        ratio_to_bulk=bulk and load.spans_per_s / bulk,
-        commits_rows_per_s=small,
-        ratio_to_commits=small and load.spans_per_s / small,
+        **beside,
     )
 
 
@@ -195,14 +201,13 @@ def _rows(run: Run) -> list[tuple[str, str]]:
         ("  server's peak memory", f"{run.peak_mb:,.0f} MB"),
         ("  ledger file", f"{run.ledger_bytes_per_span:,.0f} bytes a span, {share:.2f} of what came in"),
     ]
-    if run.bulk_rows_per_s is not None and run.commits_rows_per_s is not None:
-        rows += [
-            ("  DuckDB, one bulk insert", f"{run.bulk_rows_per_s:,.0f} rows/s; we: {run.ratio_to_bulk:.2f}"),
-            (
-                "  DuckDB, a commit a request",
-                f"{run.commits_rows_per_s:,.0f} rows/s; we: {run.ratio_to_commits:.2f}",
-            ),
-        ]
+    for name, rate, ratio in (
+        ("DuckDB as it comes, one bulk insert", run.plain_rows_per_s, run.ratio_to_plain),
+        ("  the same with the ledger's settings", run.bulk_rows_per_s, run.ratio_to_bulk),
+        ("  and a commit a request", run.commits_rows_per_s, run.ratio_to_commits),
+    ):
+        if rate is not None:
+            rows.append((f"  {name}", f"{rate:,.0f} rows/s; we: {ratio:.2f}"))
     return rows
 
 
