@@ -97,7 +97,8 @@ class Ingest:
     def counters(self) -> Mapping[str, int]:
         """Counts since the start, by dotted name; ``queued_bytes`` is the present value."""
         with self._lock:
-            return {**self._counts, "queued_bytes": self._queued_bytes}
+            counts = {**self._counts, "queued_bytes": self._queued_bytes}
+        return {**counts, "decoding.processes_lost": self._stage.processes_lost}
 
     def close(self) -> None:
         """Let the decoder threads end. Requests under way are finished first."""

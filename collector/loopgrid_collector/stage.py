@@ -196,17 +196,18 @@ class Stage:
         self._ledger = ledger
         number = max(THREADS, processes)
         self._inbox = _Inbox(number)
+        self._decoders = [_Decoder(may_delegate=each < processes) for each in range(number)]
         self._threads = [
-            threading.Thread(
-                target=self._work,
-                args=(_Decoder(may_delegate=each < processes),),
-                name=f"ingest-decode-{each}",
-                daemon=True,
-            )
-            for each in range(number)
+            threading.Thread(target=self._work, args=(decoder,), name=f"ingest-decode-{each}", daemon=True)
+            for each, decoder in enumerate(self._decoders)
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def processes_lost(self) -> int:
+        """How many decoding processes ended in the middle of their work."""
+        return sum(decoder.processes_lost for decoder in self._decoders)
 
     def put(self, kind: Kind, body: bytes) -> Future[Receipt]:
         """Decode a body and append what it holds.
@@ -268,6 +269,7 @@ class _Decoder:
         self._may_delegate = may_delegate
         self._process: DecodeProcess | None = None
         self._spent_s = 0.0
+        self.processes_lost = 0
 
     def append_of(self, kind: Kind, bodies: Sequence[bytes]) -> Append:
         """The bodies as rows.
@@ -288,6 +290,7 @@ class _Decoder:
             return self._process.append_of(kind, bodies)
         except Lost:
             self._process = None
+            self.processes_lost += 1
             _log.error("A decoding process ended in the middle of its work; another one takes its place.")
             raise
 

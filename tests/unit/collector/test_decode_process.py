@@ -107,35 +107,33 @@ def test_a_conflict_is_kept_with_its_bytes_wherever_it_was_decoded(tmp_path: Pat
         assert payload in other
 
 
-def test_a_decoding_process_that_is_killed_costs_no_request(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(stage, "WORTH_A_PROCESS_S", 0.0)
+def test_decoding_processes_that_are_killed_cost_no_request(tmp_path: Path):
     bodies = [traces(chat(number, attributes=[("pad", LARGE_TEXT)])) for number in range(1, 13)]
 
-    async def sent(ingest, killing: bool) -> list[Any]:
+    async def sent(ingest, killed: list[DecodeProcess]) -> list[Any]:
+        for process in killed:
+            # Stopped first, so that it is killed with a request in its hands.
+            os.kill(process.pid, signal.SIGSTOP)
         tasks = [asyncio.create_task(ingest.traces(body)) for body in bodies]
-        if killing:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for pid in children_of(os.getpid()):
-                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0)
+        for process in killed:
+            os.kill(process.pid, signal.SIGKILL)
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     with house(tmp_path, decode_processes=2) as it:
-        outcomes = asyncio.run(sent(it.ingest, killing=True))
-        outcomes += asyncio.run(sent(it.ingest, killing=False))
+        started = [begin(decoder) for decoder in it.ingest._stage._decoders]
+        outcomes = asyncio.run(sent(it.ingest, started))
+        outcomes += asyncio.run(sent(it.ingest, []))
 
         assert all(isinstance(outcome, Receipt | Retryable) for outcome in outcomes)
+        assert it.ingest.counters()["decoding.processes_lost"] == 2
         assert it.count("spans") == len(bodies)
         assert it.broken_evidence() == []
 
 
-def children_of(process_id: int) -> list[int]:
-    """Child processes, where the system lists them; none elsewhere."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(entry.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent == process_id:
-            found.append(int(entry.parent.name))
-    return found
+def begin(decoder: stage._Decoder) -> DecodeProcess:
+    """Give a decoder a process that is ready."""
+    decoder._process = started = DecodeProcess()
+    select.select([started._channel], [], [], 60)
+    assert started.ready()
+    return started
