@@ -74,6 +74,7 @@ class ContentReader:
         self._calls = calls
         self._preambles: dict[int, list[Message]] = {}
         self._eventful = containing(spans.facts.events, '"gen_ai.')
+        self._any_eventful = bool(self._eventful.any())
 
     def instructions(self, keys: Iterable[str]) -> list[str | None]:
         """Per model call, the attribute that holds system instructions as a list of parts.
@@ -104,7 +105,7 @@ class ContentReader:
         refs: list[str | None] = [None] * self._spans.rows
         pending = wanted.copy()
         for place in places:
-            for row in np.flatnonzero(pending & self._holds(place)).tolist():
+            for row in self._rows(pending, place):
                 if place.prefix:
                     found = tools.flattened(self._spans.under(place.prefix)[row], place.prefix)
                 elif place.path:
@@ -128,7 +129,7 @@ class ContentReader:
         for place in places:
             if not pending.any():
                 break
-            rows = np.flatnonzero(pending & self._holds(place)).tolist()
+            rows = self._rows(pending, place)
             if rows:
                 pending[self._read_all(body, place, rows)] = False
         if body.field == "input":
@@ -139,10 +140,12 @@ class ContentReader:
     def values(self, body: Body, places: Sequence[Content]) -> None:
         """Fill the body of every other span: whatever JSON it recorded."""
         pending = ~self._calls
+        if not pending.any():
+            return
         for place in places:
             if place.key not in self._spans.keys:
                 continue
-            for row in np.flatnonzero(pending & self._holds(place)).tolist():
+            for row in self._rows(pending, place):
                 text, is_text = self._spans.texts(place.key)[row]
                 if text == ("" if is_text else "null"):
                     continue
@@ -156,17 +159,26 @@ class ContentReader:
                 else:
                     body.copies[row] = self._copy(body.field, row, value, text)
 
-    def _holds(self, place: Content) -> Mask:
+    def _rows(self, pending: Mask, place: Content) -> list[int]:
+        """The pending rows that have something there; that most places are empty costs little."""
         spans = self._spans
         if place.event:
+            if not self._any_eventful:
+                return []
             mask = self._eventful
         elif place.key:
             if place.key not in spans.keys:
-                return np.zeros(spans.rows, dtype=np.bool_)
+                return []
             mask = spans.attributes.has(place.key)
         else:
+            if not spans.attributes.keys_with_prefix(place.prefix):
+                return []
             mask = spans.attributes.rows_with_prefix(place.prefix)
-        return mask & self._speaks[place.only] if place.only is not None else mask
+        mask = pending & mask
+        if place.only is not None:
+            mask &= self._speaks[place.only]
+        rows: list[int] = np.flatnonzero(mask).tolist()
+        return rows
 
     def _read_all(self, body: Body, place: Content, rows: list[int]) -> list[int]:
         """Read the content of some rows, and say in which of them there was any."""

@@ -284,7 +284,9 @@ def _mask(array: pa.Array) -> Mask:
 
 
 def _scatter(part: pa.Array, rows: Index, length: int) -> Any:
-    """An array of ``length`` with ``part[i]`` at ``rows[i]`` and null elsewhere."""
+    """An array of ``length`` with ``part[i]`` at ``rows[i]``, which ascend, and null elsewhere."""
+    if len(rows) == length:
+        return part
     indices = np.full(length, -1, dtype=np.int64)
     indices[rows] = np.arange(len(rows))
     return part.take(pa.array(indices, pa.int64(), mask=indices < 0))
