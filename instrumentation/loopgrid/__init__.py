@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from loopgrid import errors
 from loopgrid.config import CaptureLimits, DeliveryLimits
+from loopgrid.deciding import decide
 from loopgrid.decorator import decision
 from loopgrid.errors import LoopGridError
 from loopgrid.health import health as _health
 from loopgrid.prompt import Model, Prompt
 from loopgrid.span import Decision, current
+from loopgrid.steps import step, tool
 from loopgrid.tracing import configure, flush, shutdown
 from loopgrid.version import version
 
@@ -44,10 +46,13 @@ __all__ = [
     "configure",
     "counters",
     "current",
+    "decide",
     "decision",
     "errors",
     "flush",
     "shutdown",
+    "step",
+    "tool",
 ]
 
 

@@ -36,6 +36,7 @@ import math
 import os
 import pathlib
 import re
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -50,6 +51,8 @@ LOSSY_MARKS: Final = frozenset({"$blob", "$truncated", "$omitted", "$repr"})
 MAX_INT64: Final = 2**63 - 1
 MAX_INT_BITS: Final = 4096
 """Larger integers are not written out: their decimal text costs quadratic time."""
+ITEMS_BETWEEN_LOOKS: Final = 64
+"""Values written between two looks at the clock."""
 MAX_STEP_CHARS: Final = 64
 """Characters of one key that a path in `lossiness` shows."""
 
@@ -64,9 +67,13 @@ class Losses:
     def __init__(self) -> None:
         self._entries: dict[str, None] = {}
 
-    def note(self, where: str, what: str) -> None:
-        """Add an entry."""
-        self._entries[utf8(f"{where}:{what}")] = None
+    def note(self, where: str, what: str, *, first: bool = False) -> None:
+        """Add an entry; `first` puts it before the others, where no limit cuts it off."""
+        entry = utf8(f"{where}:{what}")
+        if first:
+            self._entries = {entry: None, **self._entries}
+        else:
+            self._entries[entry] = None
 
     def entries(self, limit: int) -> list[str]:
         """The entries; of more than `limit`, a last one says how many were left out."""
@@ -125,6 +132,33 @@ def utf8(value: str) -> str:
 _dump: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
+class Sequel:
+    """JSON of a list whose items come one after another, under one budget.
+
+    Attributes:
+        count: items written so far.
+    """
+
+    __slots__ = ("_items", "_walk", "count")
+
+    def __init__(self, where: str, limits: CaptureLimits, losses: Losses) -> None:
+        self._walk = _Walk(where, limits, losses)
+        self._items: list[str] = []
+        self.count = 0
+
+    def add(self, value: object) -> None:
+        """Write the next item, unless the budget is used up."""
+        if self._walk.spent:
+            return
+        self._items.append(_dump(self._walk.item(self.count, value)))
+        self.count += 1
+
+    def written(self, size: int) -> str:
+        """JSON text of the list, which had `size` items."""
+        omitted = [f'{{"$omitted":{size - self.count}}}'] if self.count < size else []
+        return f"[{','.join(self._items + omitted)}]"
+
+
 class _Walk:
     """One pass over one value, with what is left of its budget."""
 
@@ -137,6 +171,32 @@ class _Walk:
         self._bytes_left = limits.max_content_bytes
         self._items_left = limits.max_items
         self._untyped = ""
+        self._give_time()
+
+    def _give_time(self) -> None:
+        self._stop_at_s = time.monotonic() + self._limits.max_capture_s
+        self._look_at = self._items_left - ITEMS_BETWEEN_LOOKS
+
+    def _late(self) -> bool:
+        """Whether the time is over; the clock is looked at every few items."""
+        if self._items_left > self._look_at:
+            return False
+        self._look_at = self._items_left - ITEMS_BETWEEN_LOOKS
+        if time.monotonic() < self._stop_at_s:
+            return False
+        # What comes after finds no time either.
+        self._look_at = self._items_left
+        return True
+
+    @property
+    def spent(self) -> bool:
+        """Whether there is no room for one more value."""
+        return self._items_left <= 0 or self._bytes_left <= 0
+
+    def item(self, index: int, value: object) -> Any:
+        """One item of a list, under its index; each has the time of a whole capture."""
+        self._give_time()
+        return self._inside(f"[{index}]", value)
 
     def argument(self, name: str, value: object, *, vague: bool) -> Any:
         self._untyped = ""
@@ -149,13 +209,17 @@ class _Walk:
     def visit(self, value: object) -> Any:
         kind = type(value)
         self._items_left -= 1
-        if value is None or kind is bool:
-            return value
+        if self._late():
+            self._note("time_limit")
+            return {"$omitted": "time"}
         if kind is str:
             return self._text(value)  # type: ignore[arg-type]
-        if kind is int and -MAX_INT64 <= value <= MAX_INT64:  # type: ignore[operator]
-            return value
-        if kind is float and math.isfinite(value):  # type: ignore[arg-type]
+        if (
+            value is None
+            or kind is bool
+            or (kind is int and -MAX_INT64 <= value <= MAX_INT64)  # type: ignore[operator]
+            or (kind is float and math.isfinite(value))  # type: ignore[arg-type]
+        ):
             return value
         depth, nesting = len(self._path), len(self._open)
         try:

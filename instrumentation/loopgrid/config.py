@@ -32,6 +32,14 @@ class CaptureLimits:
         max_text_bytes: UTF-8 bytes of one text fact: template, prompt variable, metadata, tag.
         max_message_bytes: UTF-8 bytes of an exception's message.
         max_facts: prompt variables, metadata keys, tags or finish reasons of one decision, each.
+        max_chunks: chunks of one generator or stream; more are counted.
+        max_capture_s: seconds that writing down one input, one output or one chunk may take. Foreign code
+            that runs on (a `repr` that does not return) is not interrupted.
+        max_array_items: items up to which an array or a table is kept; of a larger one, shape, type and
+            digest.
+        max_digest_bytes: size up to which something left out is digested.
+        max_image_bytes: size of the pixels up to which an image is kept, as PNG; of a larger one, mode, size
+            and digest.
         max_losses: entries in one decision's list of what is missing.
     """
 
@@ -43,6 +51,11 @@ class CaptureLimits:
     max_text_bytes: int = 2**20
     max_message_bytes: int = 8192
     max_facts: int = 128
+    max_chunks: int = 10_000
+    max_capture_s: float = 2.0
+    max_array_items: int = 1000
+    max_digest_bytes: int = 64 * 2**20
+    max_image_bytes: int = 0
     max_losses: int = 64
 
 

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from loopgrid.health import logger
-from loopgrid.span import PromptFacts, current
+from loopgrid.life import PromptFacts
+from loopgrid.span import current
 
 MAX_REGISTERED_PROMPTS: Final = 1000
 """Prompts remembered by name and version; of more, the oldest are forgotten."""

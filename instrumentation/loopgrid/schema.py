@@ -49,6 +49,21 @@ class Key:
     DECISION_TYPE: Final = "loopgrid.decision.type"
     DECISION_INPUT: Final = "loopgrid.decision.input"
     DECISION_OUTPUT: Final = "loopgrid.decision.output"
+    DECISION_RETURNED: Final = "loopgrid.decision.returned"
+    DECISION_OUTCOME: Final = "loopgrid.decision.outcome"
+    DECISION_CONSIDERED: Final = "loopgrid.decision.considered"
+    DECISION_NOT_EXECUTED: Final = "loopgrid.decision.not_executed"
+    BUSINESS_KEY_PREFIX: Final = "loopgrid.key."
+    STEP_NAME: Final = "loopgrid.step.name"
+    STEP_INPUT: Final = "loopgrid.step.input"
+    STEP_OUTPUT: Final = "loopgrid.step.output"
+    TOOL_EFFECT: Final = "loopgrid.tool.effect"
+    TOOL_NAME: Final = "gen_ai.tool.name"
+    TOOL_TYPE: Final = "gen_ai.tool.type"
+    TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+    TOOL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+    TOOL_RESULT: Final = "gen_ai.tool.call.result"
+    OPERATION_NAME: Final = "gen_ai.operation.name"
     PROMPT_TEMPLATE: Final = "loopgrid.prompt.template"
     PROMPT_ARGUMENT: Final = "loopgrid.prompt.argument"
     PROMPT_NAME: Final = "gen_ai.prompt.name"
@@ -72,6 +87,11 @@ class Key:
     USER_ID: Final = "user.id"
     AGENT_NAME: Final = "gen_ai.agent.name"
     FUNCTION_NAME: Final = "code.function.name"
+    FUNCTION_SHA256: Final = "loopgrid.function.sha256"
+    COMMIT: Final = "vcs.ref.head.revision"
+    COMMIT_DIRTY: Final = "loopgrid.commit.dirty"
+    PACKAGE_NAME: Final = "loopgrid.package.name"
+    PACKAGE_VERSION: Final = "loopgrid.package.version"
     TAGS: Final = "loopgrid.tags"
     METADATA_PREFIX: Final = "loopgrid.metadata."
     LOSSINESS: Final = "loopgrid.capture.lossiness"
@@ -81,6 +101,19 @@ class Key:
     REPLAY_OF: Final = "loopgrid.replay.of"
     LINK_TYPE: Final = "loopgrid.link.type"
     SERVICE_NAME: Final = "service.name"
+
+
+class Effect(StrEnum):
+    """What running a tool does to the world; a replay decides by it what may run again."""
+
+    READ = "read"
+    """It changes nothing."""
+    IDEMPOTENT = "idempotent"
+    """It changes something; running it twice leaves what running it once does."""
+    WRITE = "write"
+    """It changes something each time, and that can be undone."""
+    IRREVERSIBLE = "irreversible"
+    """What it does cannot be undone: a payment, a message to a customer."""
 
 
 SEMCONV_MODEL_PARAMETERS: Final = frozenset(
