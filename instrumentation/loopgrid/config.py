@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from loopgrid.errors import Misconfigured
+from loopgrid.redaction import Redaction
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:8000"
 VARIABLES: Final = frozenset(
@@ -102,6 +103,7 @@ class Config:
             `OTEL_SDK_DISABLED` silences telemetry, and a decision record is not telemetry.
         capture: limits on what is recorded.
         delivery: limits on how it is sent.
+        redact: what is taken out of every span before it leaves this process.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -110,6 +112,7 @@ class Config:
     disabled: bool = False
     capture: CaptureLimits = CaptureLimits()
     delivery: DeliveryLimits = DeliveryLimits()
+    redact: Redaction | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, so that no later step has to.
@@ -118,6 +121,11 @@ class Config:
             Misconfigured: the endpoint is no http(s) URL, or a limit is not a positive number.
         """
         object.__setattr__(self, "endpoint", checked_endpoint(self.endpoint))
+        given: object = self.redact
+        if given is not None and not isinstance(given, Redaction):
+            raise Misconfigured(
+                f"redact is {given!r}: write redact=loopgrid.Redaction(keys=[…], patterns=[…], callback=…)"
+            )
         for limits in (self.capture, self.delivery):
             for limit in fields(limits):
                 value = getattr(limits, limit.name)

@@ -35,6 +35,8 @@ class Count(StrEnum):
     """One stated fact (usage, model, metadata…) could not be recorded; unit: facts."""
     FACT_LATE = "fact_late"
     """One fact was stated after its decision had ended; unit: facts."""
+    REDACTED = "redacted"
+    """Taken out before it left, as `Redaction` asks; unit: values."""
     QUEUE_FULL = "queue_full"
     """Dropped: the queue was full."""
     CLOSED = "closed"

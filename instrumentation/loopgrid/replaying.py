@@ -23,18 +23,21 @@ from loopgrid.errors import Invalid, NotReplayable, nearest
 from loopgrid.overrides import Overrides, replaced_model, replaced_prompt
 from loopgrid.prompt import Model, Prompt
 from loopgrid.restore import restore_argument
+from loopgrid.results import ReplayRecord
 from loopgrid.schema import Key, parse_decision_id
 from loopgrid.span import ReplayScope, replay_context
 
 LINK_REPLAY_OF: Final = "replay_of"
 
 
-class Replay(dict[str, Any]):
+class Replay(ReplayRecord):
     """A replay as the API shows it, and what its function raised.
 
     Attributes:
         exception: the exception that ended the function, or None. The replay's status is then `failed`.
     """
+
+    exception: Exception | None
 
     def __init__(self, shown: Mapping[str, Any], exception: Exception | None = None) -> None:
         super().__init__(shown)

@@ -33,6 +33,7 @@ from opentelemetry.util.types import AnyValue
 
 from loopgrid.config import CaptureLimits, Config, DeliveryLimits
 from loopgrid.health import Count, health, logger, where
+from loopgrid.redaction import Redaction
 from loopgrid.schema import Key
 from loopgrid.shipper import Shipper
 from loopgrid.version import version
@@ -212,6 +213,7 @@ def configure(
     disabled: bool | None = None,
     capture: CaptureLimits | None = None,
     delivery: DeliveryLimits | None = None,
+    redact: Redaction | None = None,
 ) -> None:
     """Set how this process records decisions. Call it once, before the first decision.
 
@@ -226,6 +228,7 @@ def configure(
         disabled: True runs decorated functions as if they were not decorated.
         capture: limits on what is recorded.
         delivery: limits on how it is sent.
+        redact: what is taken out of every span before it leaves this process.
 
     Raises:
         Misconfigured: a value cannot be meant.
@@ -238,6 +241,7 @@ def configure(
         disabled=disabled,
         capture=capture,
         delivery=delivery,
+        redact=redact,
     )
     with _process.lock:
         old, _process.pipeline = _process.pipeline, None

@@ -40,7 +40,8 @@ def test_a_step_is_of_kind_other_and_a_tool_call_of_kind_tool_and_both_belong_to
         rows = grid.sql(
             "SELECT s.kind, s.dialect, s.input, s.output, s.owner_decision_id, "
             "p.attributes->>'$.\"loopgrid.tool.effect\"', p.attributes->>'$.\"gen_ai.tool.call.id\"' "
-            "FROM steps s JOIN spans p ON s.decision_id = p.trace_id || '-' || p.span_id ORDER BY s.started_at"
+            "FROM steps s JOIN spans p ON s.decision_id = p.trace_id || '-' || p.span_id "
+            "ORDER BY s.started_at"
         )["rows"]
         (producer,) = grid.sql("SELECT received, missing FROM producers")["rows"]
 
