@@ -151,6 +151,7 @@ class _Process:
         self.pipeline: Pipeline | None = None
         self.exit_registered = False
         self.suspended = 0
+        self.installed = False
 
     def adopt(self, pipeline: Pipeline) -> None:
         """Keep the pipeline, unless a signal handler made one while this one was being made."""
@@ -243,6 +244,9 @@ def configure(
         delivery=delivery,
         redact=redact,
     )
+    if _process.installed:
+        # A test of the program keeps its decisions in memory, whatever the program says.
+        return
     with _process.lock:
         old, _process.pipeline = _process.pipeline, None
         _process.config = config
@@ -263,6 +267,26 @@ def unrecorded() -> Iterator[None]:
     finally:
         with _process.lock:
             _process.suspended -= 1
+
+
+@contextlib.contextmanager
+def installed(pipeline: Pipeline) -> Iterator[None]:
+    """Record with this pipeline inside the block, and as before after it.
+
+    Raises:
+        RuntimeError: another one is installed.
+    """
+    with _process.lock:
+        if _process.installed:
+            raise RuntimeError("decisions are recorded in memory already: leave the block that does so first")
+        before = (_process.pipeline, _process.config)
+        _process.pipeline, _process.config, _process.installed = pipeline, pipeline.config, True
+    try:
+        yield
+    finally:
+        with _process.lock:
+            _process.pipeline, _process.config = before
+            _process.installed = False
 
 
 def flush(timeout_s: float = 10.0) -> bool:

@@ -39,7 +39,7 @@ def test_methods_run_at_once_and_read_what_was_written(receiver):
     async def main() -> list[Any]:
         decision_id = decide()
         async with AsyncLoopGrid() as grid:
-            return await asyncio.gather(*(grid.get_decision(decision_id) for _ in range(20)))
+            return list(await asyncio.gather(*(grid.get_decision(decision_id) for _ in range(20))))
 
     assert asyncio.run(main()) == [{"n": 1}] * 20
     assert receiver.requests[0].path == "/v1/traces"
