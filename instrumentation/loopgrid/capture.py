@@ -16,10 +16,15 @@ Laws:
   | `{"$blob": {"bytes", "sha256"}}` | bytes over the limit | no |
   | `{"$truncated": {"text", "bytes", "sha256"}}` | text over the limit, with its beginning | no |
   | `{"$omitted": …}` | what lies beyond the depth or item limit, or inside itself | no |
+  | `{"$array": {"type", "shape", "dtype", "bytes", "sha256"}}` | an array or table over the limit | no |
+  | `{"$image": {"mode", "size", "bytes", "sha256"}}` | an image; with `png` below the limit | no |
   | `{"$repr": {"type", "text"}}` | an object without a JSON form | no |
 
-* Dataclasses and named tuples are objects by field name, pydantic models what they dump, enums their value,
-  dates ISO 8601, timedeltas seconds, sets sorted lists. Their type is not written: type hints restore it.
+* Only plain containers and known types are iterated. An iterable of another type that says itself how it is
+  shown is named, not shown: the `repr` of a database query runs the query.
+* Dataclasses, attrs classes and named tuples are objects by field name, pydantic models what they dump, enums
+  their value, dates ISO 8601, timedeltas seconds, sets sorted lists. Their type is not written: type hints
+  restore it.
 * Foreign code (a `repr`, a property, a dump) may do anything; what it raises costs its own value only.
 """
 
@@ -44,9 +49,10 @@ from itertools import islice
 from typing import Any, Final
 
 from loopgrid.config import CaptureLimits
+from loopgrid.foreign import Shown, Summary, form_of, is_lazy
 
-MARKS: Final = frozenset({"$bytes", "$double", "$int", "$map", "$blob", "$truncated", "$omitted", "$repr"})
-LOSSY_MARKS: Final = frozenset({"$blob", "$truncated", "$omitted", "$repr"})
+LOSSY_MARKS: Final = frozenset({"$blob", "$truncated", "$omitted", "$repr", "$array", "$image"})
+MARKS: Final = frozenset({"$bytes", "$double", "$int", "$map"}) | LOSSY_MARKS
 
 MAX_INT64: Final = 2**63 - 1
 MAX_INT_BITS: Final = 4096
@@ -56,6 +62,8 @@ ITEMS_BETWEEN_LOOKS: Final = 64
 MAX_STEP_CHARS: Final = 64
 """Characters of one key that a path in `lossiness` shows."""
 
+_ON_DISK: Final = frozenset({"shelve", "dbm", "_dbm", "_gdbm", "h5py", "zarr", "diskcache"})
+"""Modules whose mappings are files."""
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -184,8 +192,8 @@ class _Walk:
         self._look_at = self._items_left - ITEMS_BETWEEN_LOOKS
         if time.monotonic() < self._stop_at_s:
             return False
-        # What comes after finds no time either.
-        self._look_at = self._items_left
+        # What comes after finds no room either.
+        self._look_at = self._items_left = 0
         return True
 
     @property
@@ -264,12 +272,17 @@ class _Walk:
     def _container(self, value: Any, kind: Any) -> Any:
         if kind is dict:
             return self._map(value.items(), len(value))
-        if issubclass(kind, Mapping):
+        if kind is not list and kind is not tuple and (form := form_of(kind)) is not None:
+            return self._foreign(form(value, self._limits), kind)
+        if issubclass(kind, Mapping) and _is_held_in_memory(kind):
             pairs, size = value.items(), len(value)
         elif hasattr(kind, "__loopgrid_plain__"):
             pairs, size = kind.__loopgrid_plain__(value).items(), 0
         elif hasattr(kind, "__dataclass_fields__"):
             names = [field.name for field in dataclasses.fields(kind)]
+            pairs, size = ((name, getattr(value, name)) for name in names), len(names)
+        elif hasattr(kind, "__attrs_attrs__"):
+            names = [attribute.name for attribute in kind.__attrs_attrs__]
             pairs, size = ((name, getattr(value, name)) for name in names), len(names)
         elif issubclass(kind, tuple) and hasattr(kind, "_fields"):
             pairs, size = zip(kind._fields, value, strict=True), len(value)
@@ -277,6 +290,16 @@ class _Walk:
             return self._sequence_or_object(value, kind)
         self._converted(kind)
         return self._map(pairs, size)
+
+    def _foreign(self, form: Shown | Summary, kind: type) -> Any:
+        if isinstance(form, Shown):
+            self._converted(kind)
+            return self._inside("", form.value)
+        if form.loss:
+            self._note(form.loss)
+        written = plain(form.facts, "", self._limits, Losses())
+        self._bytes_left -= len(_dump(written))
+        return {form.mark: written}
 
     def _sequence_or_object(self, value: Any, kind: type) -> Any:
         if kind is not list:
@@ -369,6 +392,9 @@ class _Walk:
 
     def _repr(self, value: object, kind: type) -> Any:
         name = _name(kind)
+        if is_lazy(kind):
+            self._note(f"not_shown:{name}")
+            return {"$repr": {"type": name, "text": ""}}
         # An address differs from run to run and says nothing.
         shown = _ADDRESS.sub("", utf8(repr(value)[: self._limits.max_repr_chars]))
         self._note(f"repr:{name}")
@@ -384,8 +410,16 @@ class _Walk:
 
 
 def _name(kind: type) -> str:
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return utf8(name)
+    try:
+        module, name = str(kind.__module__), str(kind.__qualname__)
+    except Exception:  # noqa: BLE001 - a metaclass may do anything, and this is what its failure is told with
+        return "?"
+    return utf8(name if module == "builtins" else f"{module}.{name}")
+
+
+def _is_held_in_memory(kind: type) -> bool:
+    """Whether reading a mapping of the type reads no file."""
+    return not any(str(base.__module__).partition(".")[0] in _ON_DISK for base in kind.__mro__)
 
 
 def _is_plain(keys: list[Any]) -> bool:
