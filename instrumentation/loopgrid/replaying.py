@@ -26,6 +26,7 @@ from loopgrid.restore import restore_argument
 from loopgrid.results import ReplayRecord
 from loopgrid.schema import Key, parse_decision_id
 from loopgrid.span import ReplayScope, replay_context
+from loopgrid.streams import is_proxy
 
 LINK_REPLAY_OF: Final = "replay_of"
 
@@ -128,7 +129,7 @@ def _needs_loop(function: Callable[..., Any]) -> bool:
 
 def _consume(result: Any) -> None:
     """A decision that streams is over when its stream is."""
-    if hasattr(type(result), "__next__"):
+    if hasattr(type(result), "__next__" if not is_proxy(result) else "__iter__"):
         for _ in result:
             pass
 
@@ -137,7 +138,7 @@ async def _finish(call: Call) -> None:
     result = call.function(*call.args, **call.kwargs)
     if inspect.iscoroutine(result):
         result = await result
-    if hasattr(type(result), "__anext__"):
+    if hasattr(type(result), "__anext__" if not is_proxy(result) else "__aiter__"):
         async for _ in result:
             pass
     else:

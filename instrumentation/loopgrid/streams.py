@@ -46,6 +46,11 @@ class Following:
         self.life.abandon(CLOSED_EARLY, self.chunks)
 
 
+def is_proxy(value: object) -> bool:
+    """Whether a value stands for a stream that a decorated function returned."""
+    return issubclass(type(value), StreamProxy)
+
+
 def is_stream(output: Any, *, asked: bool) -> bool:
     """Whether what was returned is still to come.
 
@@ -235,7 +240,7 @@ def _proxy(stream: Any, following: Following) -> StreamProxy:
 
 
 def _unwrapped(value: object) -> object:
-    return value.loopgrid_stream if issubclass(type(value), StreamProxy) else value  # type: ignore[attr-defined]
+    return value.loopgrid_stream if is_proxy(value) else value  # type: ignore[attr-defined]
 
 
 def _same_or_followed(proxy: StreamProxy, given: Any) -> Any:
