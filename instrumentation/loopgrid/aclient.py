@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from loopgrid.calls import Call, Calls
+from loopgrid.calls import Call, Calls, answering
 from loopgrid.client import LoopGrid, still_on_their_way
 from loopgrid.errors import LoopGridError
 from loopgrid.replaying import Replay
@@ -34,7 +34,7 @@ def _sends(
     async def method(self: AsyncLoopGrid, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._send(build(self._grid._calls, *args, **kwargs))  # noqa: SLF001 - a method of that class
 
-    return method
+    return answering(method, build)
 
 
 class AsyncLoopGrid:
@@ -95,8 +95,8 @@ class AsyncLoopGrid:
         await self.close()
 
     async def _send(self, call: Call[T]) -> T:
-        attempts = Attempts(call, self._timeout_s)
         settled = not call.settles or await self._in_thread(self._grid._settle)  # noqa: SLF001 - its core
+        attempts = Attempts(call, self._timeout_s)
         while True:
             attempt = functools.partial(self._grid._rest.attempt, call, attempts.left_s())  # noqa: SLF001 - its core
             answer = await self._in_thread(attempt)

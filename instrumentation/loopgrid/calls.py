@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
@@ -40,6 +41,7 @@ _NO_LIMITS: Final = CaptureLimits(
     max_array_items=2**40,
 )
 
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T", bound=Result)
 
 
@@ -357,6 +359,15 @@ class Calls:
         if parameters is not None:
             body["parameters"] = _json(parameters, "parameters")
         return Call("POST", "/v1/sql", SqlResult, body=body, settles=True, repeatable=True)
+
+
+def answering(method: F, build: Callable[..., Any]) -> F:
+    """The method, shown with what it answers and not with what it was built of."""
+    signature = inspect.signature(build)
+    answer = str(signature.return_annotation).removeprefix("Call[").removesuffix("]")
+    method.__signature__ = signature.replace(return_annotation=answer)  # type: ignore[attr-defined]
+    method.__annotations__ = {**method.__annotations__, "return": answer}
+    return method
 
 
 def _new_decision_id() -> str:

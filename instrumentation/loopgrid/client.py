@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from loopgrid import tracing
-from loopgrid.calls import Call, Calls
+from loopgrid.calls import Call, Calls, answering
 from loopgrid.config import checked_endpoint
 from loopgrid.errors import Fatal, LoopGridError, Misconfigured, NotFound, Unavailable
 from loopgrid.overrides import Overrides, unknown_version
@@ -34,7 +34,7 @@ def _sends(build: Callable[Concatenate[Calls, P], Call[T]]) -> Callable[Concaten
     def method(self: LoopGrid, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._send(build(self._calls, *args, **kwargs))
 
-    return method
+    return answering(method, build)
 
 
 class LoopGrid:

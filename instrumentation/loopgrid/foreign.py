@@ -73,7 +73,7 @@ def _origin(kind: type) -> tuple[str, str]:
 
 def _array(value: Any, limits: CaptureLimits) -> Shown | Summary:
     kind = value.dtype.kind
-    if value.size <= limits.max_array_items:
+    if value.size <= limits.max_array_items and value.nbytes <= limits.max_digest_bytes:
         # Moments as ISO 8601; their own numbers depend on the unit.
         return Shown(value.astype(str).tolist() if kind in "Mm" else value.tolist())
     facts: dict[str, Any] = {
@@ -89,7 +89,9 @@ def _array(value: Any, limits: CaptureLimits) -> Shown | Summary:
 
 def _scalar(value: Any, limits: CaptureLimits) -> Shown:
     del limits
-    return Shown(str(value) if value.dtype.kind in "Mm" else value.item())
+    plain = str(value) if value.dtype.kind in "Mm" else value.item()
+    # A wider float than Python's is its own item.
+    return Shown(str(value) if type(plain) is type(value) else plain)
 
 
 def _pandas_frame(value: Any, limits: CaptureLimits) -> Shown | Summary:

@@ -17,7 +17,7 @@ logger: Final = logging.getLogger("loopgrid")
 
 
 class Count(StrEnum):
-    """What is counted. One unit is one decision, except where it says otherwise."""
+    """What is counted. One unit is one decision, step or tool call, except where it says otherwise."""
 
     STARTED = "started"
     """A sequence number was taken: the record is complete when as many arrive."""

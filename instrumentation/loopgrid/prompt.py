@@ -156,8 +156,13 @@ class Prompt(_Frozen):
                 f"prompt {self.name!r} (version {self.version}) needs {', '.join(missing)}; render() was "
                 f"given {given}"
             )
-        current().rendered(self.facts, filled)
-        return _TEMPLATE.vformat(self.template, (), filled)
+        try:
+            text = _TEMPLATE.vformat(self.template, (), filled)
+        except Exception:
+            current().rendered(self.facts, filled)
+            raise
+        current().rendered(self.facts, filled, text)
+        return text
 
     @property
     def facts(self) -> PromptFacts:

@@ -56,6 +56,7 @@ _WHERE: Final = {
     Key.TOOL_ARGUMENTS: "input",
     Key.TOOL_RESULT: "output",
     Key.PROMPT_TEMPLATE: "prompt.template",
+    Key.PROMPT_RENDERED: "prompt.rendered",
     Key.MODEL_PARAMETERS: "model.parameters",
 }
 """How the record names what these attributes carry; others go by their key."""

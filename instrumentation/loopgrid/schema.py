@@ -65,6 +65,7 @@ class Key:
     TOOL_RESULT: Final = "gen_ai.tool.call.result"
     OPERATION_NAME: Final = "gen_ai.operation.name"
     PROMPT_TEMPLATE: Final = "loopgrid.prompt.template"
+    PROMPT_RENDERED: Final = "loopgrid.prompt.rendered"
     PROMPT_ARGUMENT: Final = "loopgrid.prompt.argument"
     PROMPT_NAME: Final = "gen_ai.prompt.name"
     PROMPT_VERSION: Final = "gen_ai.prompt.version"

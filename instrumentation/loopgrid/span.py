@@ -166,11 +166,13 @@ class Decision(Life):
         """State the agent that decides."""
         self._state(Key.AGENT_NAME, name, self._text_of)
 
-    def rendered(self, prompt: PromptFacts, variables: Mapping[str, object]) -> None:
+    def rendered(
+        self, prompt: PromptFacts, variables: Mapping[str, object], filled_in: str | None = None
+    ) -> None:
         """Record the prompt that was filled in, and with what. `Prompt.render` calls this."""
         span = self._open_span()
         if span is not None:
-            guarded(Count.FACT_FAILED, self._record_prompt, span, prompt, variables)
+            guarded(Count.FACT_FAILED, self._record_prompt, span, prompt, variables, filled_in)
 
     def conclude(self) -> None:
         """End it with the `output` that was stated; without one, the record has none."""
@@ -228,7 +230,9 @@ class Decision(Life):
     def _json_of(self, key: str, value: object) -> str:
         return capture(value, key, self._limits, self._losses)
 
-    def _record_prompt(self, span: Span, prompt: PromptFacts, variables: Mapping[str, object]) -> None:
+    def _record_prompt(
+        self, span: Span, prompt: PromptFacts, variables: Mapping[str, object], filled_in: str | None
+    ) -> None:
         if self._prompt is None:
             self._prompt = prompt
             span.set_attributes(prompt_attributes(prompt, self._limits, self._losses))
@@ -239,6 +243,10 @@ class Decision(Life):
         if self._rendered:
             self._losses.note("prompt.variables", "rendered_again")
         self._rendered = True
+        if filled_in is not None:
+            limit = self._limits.max_content_bytes
+            rendered = text(filled_in, "prompt.rendered", limit, self._losses)
+            span.set_attribute(Key.PROMPT_RENDERED, rendered)
         for name, value in list(variables.items())[: self._limits.max_facts]:
             key = utf8(Key.PROMPT_VARIABLE_PREFIX + name)
             span.set_attribute(key, text(str(value), key, self._limits.max_text_bytes, self._losses))

@@ -47,6 +47,7 @@ _KEY_MEANINGS = {
     "TOOL_RESULT": "on a tool call: `output`, JSON",
     "OPERATION_NAME": "on a tool call: `execute_tool`",
     "PROMPT_TEMPLATE": "`prompt_template`",
+    "PROMPT_RENDERED": "text of the prompt with its variables filled in",
     "PROMPT_ARGUMENT": "parameter of the function that took the prompt",
     "PROMPT_NAME": "`prompt_name`",
     "PROMPT_VERSION": "`prompt_version`",

@@ -218,7 +218,7 @@ def test_a_type_checker_knows_what_a_method_answers(grid: LoopGrid, receiver):
 
     assert_type(grid.get_decision(ID), DecisionRecord)
     assert_type(grid.list_decisions().decisions, list[DecisionRecord])
-    assert str(inspect.signature(LoopGrid.get_replay)).startswith("(self, replay_id: 'str')")
+    assert str(inspect.signature(LoopGrid.get_replay)) == "(self, replay_id: 'str') -> 'ReplayRecord'"
     assert "with its marks" in (LoopGrid.get_decision.__doc__ or "")
 
 

@@ -41,6 +41,7 @@ def captured(value: object, **limits: Any) -> tuple[Any, list[str]]:
         (np.array([1.5, np.nan]), [1.5, {"$double": "NaN"}]),
         (np.array(["2026-01-02"], dtype="datetime64[D]"), ["2026-01-02"]),
         (np.float32(0.5), 0.5),
+        (np.longdouble(1.5), "1.5"),
         (np.int64(7), 7),
         (np.bool_(1), True),
         (np.datetime64("2026-01-02T03:04"), "2026-01-02T03:04"),

@@ -7,7 +7,8 @@ import json
 import logging
 import subprocess
 import sys
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, assert_type
 
 import pytest
 
@@ -72,6 +73,40 @@ def test_a_step_carries_its_name_arguments_and_result_and_current_stays_the_deci
     ]
 
 
+def test_steps_and_tools_go_on_every_kind_of_callable_and_keep_its_type(recording):
+    class Desk:
+        @loopgrid.step("letters")
+        def letters(self, word: str) -> Iterator[str]:
+            yield from word
+
+        @loopgrid.tool(effect="read", reduce="".join)
+        @staticmethod
+        async def later(word: str) -> AsyncIterator[str]:
+            for letter in word:
+                yield letter
+
+        @classmethod
+        @loopgrid.step(stream=True)
+        def lazily(cls, word: str) -> Iterator[str]:
+            return iter(word)
+
+    async def main() -> list[str]:
+        return [letter async for letter in Desk.later("cd")]
+
+    assert list(assert_type(Desk().letters("ab"), Iterator[str])) == ["a", "b"]
+    assert asyncio.run(main()) == ["c", "d"]
+    assert list(Desk.lazily("ef")) == ["e", "f"]
+    assert_type(normalise("x"), str)
+    assert_type(find_order(1), dict[str, int])
+
+    assert loopgrid.flush()
+    letters, later, lazily, *_ = recording.spans
+    assert json.loads(letters.attributes["loopgrid.step.output"]) == ["a", "b"]
+    assert json.loads(letters.attributes["loopgrid.step.input"]) == {"word": "ab"}
+    assert json.loads(later.attributes["gen_ai.tool.call.result"]) == "cd"
+    assert json.loads(lazily.attributes["loopgrid.step.output"]) == ["e", "f"]
+
+
 def test_a_failing_tool_is_recorded_as_failed_and_raises(decided):
     @loopgrid.tool(effect="write")
     def pay() -> None:
@@ -125,6 +160,7 @@ def test_a_block_is_a_decision_with_input_prompt_model_and_output(decided):
     )
     assert span.attributes["gen_ai.prompt.name"] == "support"
     assert span.attributes["gen_ai.prompt.variable.name"] == "Ada"
+    assert span.attributes["loopgrid.prompt.rendered"] == "Help Ada"
     assert span.attributes["gen_ai.request.model"] == "m"
 
 
