@@ -15,19 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import Token
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final, ParamSpec, Protocol, TypeVar
+from typing import ClassVar, Final, ParamSpec, Protocol, TypeVar
 
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link, Span, Status, StatusCode
 from opentelemetry.util.types import AnyValue
 
 from loopgrid.capture import Losses, capture, text
+from loopgrid.chunks import Chunks
 from loopgrid.config import CaptureLimits, Config
 from loopgrid.health import Count, health, where
 from loopgrid.schema import Key
-
-if TYPE_CHECKING:
-    from loopgrid.chunks import Chunks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,8 +124,6 @@ class Life:
 
     def chunks(self, reduce: Callable[[list[object]], object] | None) -> Chunks:
         """An empty record of what this call will yield."""
-        from loopgrid.chunks import Chunks  # noqa: PLC0415 - only who streams pays for it
-
         return Chunks("output", self._limits, self._losses, reduce)
 
     def succeed(self, output: object) -> None:

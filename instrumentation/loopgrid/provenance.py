@@ -8,6 +8,7 @@ decision that starts before the answer is there goes without it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import inspect
@@ -57,11 +58,8 @@ class Provenance:
             source = inspect.getsource(self._function).encode()
             found[Key.FUNCTION_SHA256] = hashlib.sha256(source).hexdigest()
         package = self._function.__module__.partition(".")[0]
-        try:
-            version = importlib.metadata.version(package)
-        except (importlib.metadata.PackageNotFoundError, ValueError):
-            pass
-        else:
+        version = _version(package)
+        if version is not None:
             found |= {Key.PACKAGE_NAME: package, Key.PACKAGE_VERSION: version}
         file = getattr(getattr(inspect.unwrap(self._function), "__code__", None), "co_filename", None)
         self._repository = repository_of(Path(file)) if file else None
@@ -71,6 +69,14 @@ class Provenance:
         else:
             found[Key.COMMIT] = commit
         return found
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
 
 
 def repository_of(file: Path) -> Path | None:

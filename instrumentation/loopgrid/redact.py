@@ -45,6 +45,7 @@ _UNTOUCHED: Final = frozenset(
         Key.REPLAY_ID,
         Key.REPLAY_OF,
         Key.LINK_TYPE,
+        "service.instance.id",
         Key.LOSSINESS,
     }
 )

@@ -15,6 +15,7 @@ from opentelemetry.util.types import AnyValue
 
 from loopgrid import tracing
 from loopgrid.capture import Losses, capture, plain, text, utf8
+from loopgrid.chunks import Chunks
 from loopgrid.config import CaptureLimits
 from loopgrid.health import Count, health
 from loopgrid.life import Life, Opening, PromptFacts, guarded
@@ -62,7 +63,11 @@ class Decision(Life):
 
     @property
     def output(self) -> object:
-        """What was decided, as stated so far in a `with loopgrid.decide(…)` block; None where nothing was."""
+        """What was decided, as stated so far; None where nothing was.
+
+        A block states its output here. In a decorated function it takes the place of the return value, where
+        that is something else, such as an HTTP response.
+        """
         return None if self._output is ABSENT else self._output
 
     @output.setter
@@ -129,7 +134,7 @@ class Decision(Life):
 
         It also stands in the decision's metadata: `list_decisions(metadata={"order": "4711"})` finds it.
         """
-        self._state(Key.BUSINESS_KEY_PREFIX + name, value, self._text_of)
+        self._state(f"{Key.BUSINESS_KEY_PREFIX}{name}", value, self._text_of)
 
     def outcome(self, outcome: object) -> None:
         """State what became of it, as far as that is known now; anything JSON can hold."""
@@ -146,6 +151,9 @@ class Decision(Life):
 
     def not_executed(self, action: object, reason: str) -> None:
         """State an action that was decided, or asked for, and not taken: a dry run, a limit, a veto."""
+        if len(self._not_executed) >= self._limits.max_facts:
+            self._losses.note(Key.DECISION_NOT_EXECUTED, "facts_omitted")
+            return
         self._not_executed.append({"action": action, "reason": reason})
         self._state(Key.DECISION_NOT_EXECUTED, self._not_executed, self._json_of)
 
@@ -173,6 +181,17 @@ class Decision(Life):
         span = self._open_span()
         if span is not None:
             guarded(Count.FACT_FAILED, self._record_prompt, span, prompt, variables, filled_in)
+
+    def succeed(self, output: object) -> None:
+        """End it with what its function returned, or with the `output` that was stated."""
+        super().succeed(output if self._output is ABSENT else self._output)
+
+    def complete(self, chunks: Chunks, returned: object = None) -> None:
+        """End it after its last chunk; an `output` that was stated takes the place of the chunks."""
+        if self._output is ABSENT:
+            super().complete(chunks, returned)
+        else:
+            super().succeed(self._output)
 
     def conclude(self) -> None:
         """End it with the `output` that was stated; without one, the record has none."""

@@ -125,7 +125,9 @@ class StreamProxy:
             return _closing(value, following)
         if name in {"send", "throw", "asend", "athrow"}:
             return _stepping(value, following)
-        if any(hasattr(type(value), method) for method in _LAZY):
+        if type(value) not in _PLAIN and guarded(Count.OUTPUT_FAILED, is_stream, value, asked=False):
+            if inspect.iscoroutine(value) or _is_future(value):
+                return value
             # Another way to the same stream, such as the text of a stream of messages.
             return _proxy(value, following)
         return value

@@ -55,10 +55,19 @@ class Wrapping:
 
     def ended(self, life: Life, output: Any) -> Any:
         """End the record with what was returned; or, if that is still to come, when it has come."""
-        if self.stream is not False and life.recording and is_stream(output, asked=self.stream is True):
-            return followed(output, Following(life, life.chunks(self.reduce)))
+        if self.stream is not False and life.recording:
+            # The types of foreign objects may do anything when they are asked what they are.
+            handed_on = guarded(Count.OUTPUT_FAILED, self._handed_on, life, output)
+            if handed_on is not None:
+                return handed_on
         life.succeed(output)
         return output
+
+    def _handed_on(self, life: Life, output: Any) -> Any:
+        """What stands for a stream, or None where what was returned is none."""
+        if not is_stream(output, asked=self.stream is True):
+            return None
+        return followed(output, Following(life, life.chunks(self.reduce)))
 
 
 def _around_function(function: Callable[..., Any], wrapping: Wrapping) -> Callable[..., Any]:

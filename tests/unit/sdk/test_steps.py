@@ -224,6 +224,24 @@ def test_business_key_outcome_options_and_what_was_not_done_have_a_place(decided
     ]
 
 
+def test_a_stated_output_takes_the_place_of_what_is_returned_and_yielded(recording):
+    @loopgrid.decision("answer")
+    def answer() -> bytes:
+        loopgrid.current().output = {"refund": True}
+        return b"HTTP/1.1 200"
+
+    @loopgrid.decision("stream")
+    def stream() -> Iterator[str]:
+        loopgrid.current().output = "whole"
+        yield "part"
+
+    assert answer() == b"HTTP/1.1 200"
+    assert list(stream()) == ["part"]
+
+    assert loopgrid.flush()
+    assert [span.output for span in recording.spans] == [{"refund": True}, "whole"]
+
+
 def test_options_that_are_an_iterator_are_not_consumed(decided):
     options = iter([1, 2])
 

@@ -369,6 +369,62 @@ def test_stream_true_follows_what_is_iterable_and_no_iterator(decided):
     assert decided().output == ["p1", "p2"]
 
 
+def test_a_manager_that_gives_a_stream_is_followed_when_asked_to(decided):
+    class Manager:
+        def __enter__(self) -> Stream:
+            return Stream(["a", "b"])
+
+        def __exit__(self, *_: object) -> None:
+            """Nothing to close."""
+
+    @loopgrid.decision("manage", stream=True, reduce="".join)
+    def manage() -> Manager:
+        return Manager()
+
+    with manage() as answer:
+        assert isinstance(answer, Stream)
+        assert list(answer) == ["a", "b"]
+
+    assert (decided().status, decided().output) == ("ok", "ab")
+
+
+def test_a_returned_object_whose_type_cannot_be_looked_at_is_handed_on_as_it_is(decided):
+    class Meta(type):
+        def __getattr__(cls, name: str) -> Any:
+            raise RuntimeError(name)
+
+    class Odd(metaclass=Meta):
+        pass
+
+    made = Odd()
+
+    @loopgrid.decision("odd")
+    def odd() -> Odd:
+        return made
+
+    assert odd() is made
+    assert decided().status == "ok"
+
+
+def test_a_stream_of_another_name_is_the_same_stream(decided):
+    class Messages:
+        def __init__(self) -> None:
+            self.text_stream = iter(["a", "b"])
+
+        def __next__(self) -> str:
+            raise StopIteration
+
+        def __iter__(self) -> Self:
+            return self
+
+    @loopgrid.decision("messages", reduce="".join)
+    def messages() -> Messages:
+        return Messages()
+
+    assert list(messages().text_stream) == ["a", "b"]
+    assert (decided().status, decided().output) == ("ok", "ab")
+
+
 def test_an_open_file_is_handed_on_as_it_is(decided, tmp_path):
     @loopgrid.decision("open")
     def open_it():
