@@ -19,20 +19,25 @@ from typing import TYPE_CHECKING, Any
 
 from loopgrid import errors
 from loopgrid.config import CaptureLimits, DeliveryLimits
+from loopgrid.deciding import decide
 from loopgrid.decorator import decision
 from loopgrid.errors import LoopGridError
 from loopgrid.health import health as _health
 from loopgrid.prompt import Model, Prompt
+from loopgrid.redaction import Redaction
 from loopgrid.span import Decision, current
+from loopgrid.steps import step, tool
 from loopgrid.tracing import configure, flush, shutdown
 from loopgrid.version import version
 
 if TYPE_CHECKING:
+    from loopgrid.aclient import AsyncLoopGrid
     from loopgrid.client import LoopGrid
 
     __version__: str
 
 __all__ = [
+    "AsyncLoopGrid",
     "CaptureLimits",
     "Decision",
     "DeliveryLimits",
@@ -40,14 +45,18 @@ __all__ = [
     "LoopGridError",
     "Model",
     "Prompt",
+    "Redaction",
     "__version__",
     "configure",
     "counters",
     "current",
+    "decide",
     "decision",
     "errors",
     "flush",
     "shutdown",
+    "step",
+    "tool",
 ]
 
 
@@ -67,6 +76,11 @@ def __getattr__(name: str) -> Any:
 
         globals()["LoopGrid"] = LoopGrid
         return LoopGrid
+    if name == "AsyncLoopGrid":
+        from loopgrid.aclient import AsyncLoopGrid  # noqa: PLC0415
+
+        globals()["AsyncLoopGrid"] = AsyncLoopGrid
+        return AsyncLoopGrid
     if name == "__version__":
         return version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

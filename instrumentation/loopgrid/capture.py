@@ -16,10 +16,15 @@ Laws:
   | `{"$blob": {"bytes", "sha256"}}` | bytes over the limit | no |
   | `{"$truncated": {"text", "bytes", "sha256"}}` | text over the limit, with its beginning | no |
   | `{"$omitted": …}` | what lies beyond the depth or item limit, or inside itself | no |
+  | `{"$array": {"type", "shape", "dtype", "bytes", "sha256"}}` | an array or table over the limit | no |
+  | `{"$image": {"mode", "size", "bytes", "sha256"}}` | an image; with `png` below the limit | no |
   | `{"$repr": {"type", "text"}}` | an object without a JSON form | no |
 
-* Dataclasses and named tuples are objects by field name, pydantic models what they dump, enums their value,
-  dates ISO 8601, timedeltas seconds, sets sorted lists. Their type is not written: type hints restore it.
+* Only plain containers and known types are iterated. An iterable of another type that says itself how it is
+  shown is named, not shown: the `repr` of a database query runs the query.
+* Dataclasses, attrs classes and named tuples are objects by field name, pydantic models what they dump, enums
+  their value, dates ISO 8601, timedeltas seconds, sets sorted lists. Their type is not written: type hints
+  restore it.
 * Foreign code (a `repr`, a property, a dump) may do anything; what it raises costs its own value only.
 """
 
@@ -36,6 +41,7 @@ import math
 import os
 import pathlib
 import re
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -43,16 +49,21 @@ from itertools import islice
 from typing import Any, Final
 
 from loopgrid.config import CaptureLimits
+from loopgrid.foreign import Shown, Summary, form_of, is_lazy
 
-MARKS: Final = frozenset({"$bytes", "$double", "$int", "$map", "$blob", "$truncated", "$omitted", "$repr"})
-LOSSY_MARKS: Final = frozenset({"$blob", "$truncated", "$omitted", "$repr"})
+LOSSY_MARKS: Final = frozenset({"$blob", "$truncated", "$omitted", "$repr", "$array", "$image"})
+MARKS: Final = frozenset({"$bytes", "$double", "$int", "$map"}) | LOSSY_MARKS
 
 MAX_INT64: Final = 2**63 - 1
 MAX_INT_BITS: Final = 4096
 """Larger integers are not written out: their decimal text costs quadratic time."""
+ITEMS_BETWEEN_LOOKS: Final = 64
+"""Values written between two looks at the clock."""
 MAX_STEP_CHARS: Final = 64
 """Characters of one key that a path in `lossiness` shows."""
 
+_ON_DISK: Final = frozenset({"shelve", "dbm", "_dbm", "_gdbm", "h5py", "zarr", "diskcache"})
+"""Modules whose mappings are files."""
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -64,9 +75,13 @@ class Losses:
     def __init__(self) -> None:
         self._entries: dict[str, None] = {}
 
-    def note(self, where: str, what: str) -> None:
-        """Add an entry."""
-        self._entries[utf8(f"{where}:{what}")] = None
+    def note(self, where: str, what: str, *, first: bool = False) -> None:
+        """Add an entry; `first` puts it before the others, where no limit cuts it off."""
+        entry = utf8(f"{where}:{what}")
+        if first:
+            self._entries = {entry: None, **self._entries}
+        else:
+            self._entries[entry] = None
 
     def entries(self, limit: int) -> list[str]:
         """The entries; of more than `limit`, a last one says how many were left out."""
@@ -125,6 +140,33 @@ def utf8(value: str) -> str:
 _dump: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
+class Sequel:
+    """JSON of a list whose items come one after another, under one budget.
+
+    Attributes:
+        count: items written so far.
+    """
+
+    __slots__ = ("_items", "_walk", "count")
+
+    def __init__(self, where: str, limits: CaptureLimits, losses: Losses) -> None:
+        self._walk = _Walk(where, limits, losses)
+        self._items: list[str] = []
+        self.count = 0
+
+    def add(self, value: object) -> None:
+        """Write the next item, unless the budget is used up."""
+        if self._walk.spent:
+            return
+        self._items.append(_dump(self._walk.item(self.count, value)))
+        self.count += 1
+
+    def written(self, size: int) -> str:
+        """JSON text of the list, which had `size` items."""
+        omitted = [f'{{"$omitted":{size - self.count}}}'] if self.count < size else []
+        return f"[{','.join(self._items + omitted)}]"
+
+
 class _Walk:
     """One pass over one value, with what is left of its budget."""
 
@@ -137,6 +179,32 @@ class _Walk:
         self._bytes_left = limits.max_content_bytes
         self._items_left = limits.max_items
         self._untyped = ""
+        self._give_time()
+
+    def _give_time(self) -> None:
+        self._stop_at_s = time.monotonic() + self._limits.max_capture_s
+        self._look_at = self._items_left - ITEMS_BETWEEN_LOOKS
+
+    def _late(self) -> bool:
+        """Whether the time is over; the clock is looked at every few items."""
+        if self._items_left > self._look_at:
+            return False
+        self._look_at = self._items_left - ITEMS_BETWEEN_LOOKS
+        if time.monotonic() < self._stop_at_s:
+            return False
+        # What comes after finds no room either.
+        self._look_at = self._items_left = 0
+        return True
+
+    @property
+    def spent(self) -> bool:
+        """Whether there is no room for one more value."""
+        return self._items_left <= 0 or self._bytes_left <= 0
+
+    def item(self, index: int, value: object) -> Any:
+        """One item of a list, under its index; each has the time of a whole capture."""
+        self._give_time()
+        return self._inside(f"[{index}]", value)
 
     def argument(self, name: str, value: object, *, vague: bool) -> Any:
         self._untyped = ""
@@ -149,13 +217,17 @@ class _Walk:
     def visit(self, value: object) -> Any:
         kind = type(value)
         self._items_left -= 1
-        if value is None or kind is bool:
-            return value
+        if self._late():
+            self._note("time_limit")
+            return {"$omitted": "time"}
         if kind is str:
             return self._text(value)  # type: ignore[arg-type]
-        if kind is int and -MAX_INT64 <= value <= MAX_INT64:  # type: ignore[operator]
-            return value
-        if kind is float and math.isfinite(value):  # type: ignore[arg-type]
+        if (
+            value is None
+            or kind is bool
+            or (kind is int and -MAX_INT64 <= value <= MAX_INT64)  # type: ignore[operator]
+            or (kind is float and math.isfinite(value))  # type: ignore[arg-type]
+        ):
             return value
         depth, nesting = len(self._path), len(self._open)
         try:
@@ -200,12 +272,17 @@ class _Walk:
     def _container(self, value: Any, kind: Any) -> Any:
         if kind is dict:
             return self._map(value.items(), len(value))
-        if issubclass(kind, Mapping):
+        if kind is not list and kind is not tuple and (form := form_of(kind)) is not None:
+            return self._foreign(form(value, self._limits), kind)
+        if issubclass(kind, Mapping) and _is_held_in_memory(kind):
             pairs, size = value.items(), len(value)
         elif hasattr(kind, "__loopgrid_plain__"):
             pairs, size = kind.__loopgrid_plain__(value).items(), 0
         elif hasattr(kind, "__dataclass_fields__"):
             names = [field.name for field in dataclasses.fields(kind)]
+            pairs, size = ((name, getattr(value, name)) for name in names), len(names)
+        elif hasattr(kind, "__attrs_attrs__"):
+            names = [attribute.name for attribute in kind.__attrs_attrs__]
             pairs, size = ((name, getattr(value, name)) for name in names), len(names)
         elif issubclass(kind, tuple) and hasattr(kind, "_fields"):
             pairs, size = zip(kind._fields, value, strict=True), len(value)
@@ -213,6 +290,16 @@ class _Walk:
             return self._sequence_or_object(value, kind)
         self._converted(kind)
         return self._map(pairs, size)
+
+    def _foreign(self, form: Shown | Summary, kind: type) -> Any:
+        if isinstance(form, Shown):
+            self._converted(kind)
+            return self._inside("", form.value)
+        if form.loss:
+            self._note(form.loss)
+        written = plain(form.facts, "", self._limits, Losses())
+        self._bytes_left -= len(_dump(written))
+        return {form.mark: written}
 
     def _sequence_or_object(self, value: Any, kind: type) -> Any:
         if kind is not list:
@@ -305,6 +392,9 @@ class _Walk:
 
     def _repr(self, value: object, kind: type) -> Any:
         name = _name(kind)
+        if is_lazy(kind):
+            self._note(f"not_shown:{name}")
+            return {"$repr": {"type": name, "text": ""}}
         # An address differs from run to run and says nothing.
         shown = _ADDRESS.sub("", utf8(repr(value)[: self._limits.max_repr_chars]))
         self._note(f"repr:{name}")
@@ -320,8 +410,16 @@ class _Walk:
 
 
 def _name(kind: type) -> str:
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return utf8(name)
+    try:
+        module, name = str(kind.__module__), str(kind.__qualname__)
+    except Exception:  # noqa: BLE001 - a metaclass may do anything, and this is what its failure is told with
+        return "?"
+    return utf8(name if module == "builtins" else f"{module}.{name}")
+
+
+def _is_held_in_memory(kind: type) -> bool:
+    """Whether reading a mapping of the type reads no file."""
+    return not any(str(base.__module__).partition(".")[0] in _ON_DISK for base in kind.__mro__)
 
 
 def _is_plain(keys: list[Any]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from loopgrid.errors import Misconfigured
+from loopgrid.redaction import Redaction
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:8000"
 VARIABLES: Final = frozenset(
@@ -32,6 +33,14 @@ class CaptureLimits:
         max_text_bytes: UTF-8 bytes of one text fact: template, prompt variable, metadata, tag.
         max_message_bytes: UTF-8 bytes of an exception's message.
         max_facts: prompt variables, metadata keys, tags or finish reasons of one decision, each.
+        max_chunks: chunks of one generator or stream; more are counted.
+        max_capture_s: seconds that writing down one input, one output or one chunk may take. Foreign code
+            that runs on (a `repr` that does not return) is not interrupted.
+        max_array_items: items up to which an array or a table is kept; of a larger one, shape, type and
+            digest.
+        max_digest_bytes: size up to which something left out is digested.
+        max_image_bytes: size of the pixels up to which an image is kept, as PNG; of a larger one, mode, size
+            and digest.
         max_losses: entries in one decision's list of what is missing.
     """
 
@@ -43,6 +52,11 @@ class CaptureLimits:
     max_text_bytes: int = 2**20
     max_message_bytes: int = 8192
     max_facts: int = 128
+    max_chunks: int = 10_000
+    max_capture_s: float = 2.0
+    max_array_items: int = 1000
+    max_digest_bytes: int = 64 * 2**20
+    max_image_bytes: int = 0
     max_losses: int = 64
 
 
@@ -89,6 +103,7 @@ class Config:
             `OTEL_SDK_DISABLED` silences telemetry, and a decision record is not telemetry.
         capture: limits on what is recorded.
         delivery: limits on how it is sent.
+        redact: what is taken out of every span before it leaves this process.
     """
 
     endpoint: str = DEFAULT_ENDPOINT
@@ -97,6 +112,7 @@ class Config:
     disabled: bool = False
     capture: CaptureLimits = CaptureLimits()
     delivery: DeliveryLimits = DeliveryLimits()
+    redact: Redaction | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, so that no later step has to.
@@ -105,6 +121,11 @@ class Config:
             Misconfigured: the endpoint is no http(s) URL, or a limit is not a positive number.
         """
         object.__setattr__(self, "endpoint", checked_endpoint(self.endpoint))
+        given: object = self.redact
+        if given is not None and not isinstance(given, Redaction):
+            raise Misconfigured(
+                f"redact is {given!r}: write redact=loopgrid.Redaction(keys=[…], patterns=[…], callback=…)"
+            )
         for limits in (self.capture, self.delivery):
             for limit in fields(limits):
                 value = getattr(limits, limit.name)

@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from opentelemetry.util.types import AnyValue
 
-from loopgrid.capture import capture_arguments
+from loopgrid.capture import capture_arguments, text
 from loopgrid.config import CaptureLimits
+from loopgrid.life import Opening
 from loopgrid.prompt import Model, Prompt
+from loopgrid.provenance import Provenance
 from loopgrid.schema import Key
-from loopgrid.span import Opening, model_attributes, prompt_attributes
+from loopgrid.span import model_attributes, prompt_attributes
 
 ATTRIBUTE: Final = "__loopgrid_definition__"
 """Where a decorated function carries its definition."""
@@ -35,9 +37,10 @@ class Definition:
         decision_type: the type its decisions have.
         signature: its parameters.
         receiver: name of the parameter that is `self` or `cls`, or None. It is not recorded.
+        provenance: which source the function is.
     """
 
-    __slots__ = ("_vague", "decision_type", "function", "name", "receiver", "signature")
+    __slots__ = ("_vague", "decision_type", "function", "name", "provenance", "receiver", "signature")
 
     def __init__(self, function: Callable[..., Any], decision_type: str) -> None:
         self.function = function
@@ -45,6 +48,7 @@ class Definition:
         self.name = f"{_module_of(function)}.{function.__qualname__}"
         self.signature = inspect.signature(function)
         self.receiver = _receiver(function, self.signature)
+        self.provenance = Provenance(function)
         self._vague = frozenset(
             name for name, parameter in self.signature.parameters.items() if _is_vague(parameter.annotation)
         )
@@ -56,20 +60,11 @@ class Definition:
         opening = Opening()
         attributes = opening.attributes
         attributes[Key.FUNCTION_NAME] = self.name
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError:
-            # The call is about to fail with Python's own TypeError; until then this is what is known of it.
-            opening.losses.note("input", "not_bound")
-            given = {"args": args, "kwargs": kwargs}
-            attributes[Key.DECISION_INPUT] = capture_arguments(
-                given, frozenset(), "input", limits, opening.losses
-            )
+        attributes.update(self.provenance.attributes())
+        arguments = self._bound(args, kwargs, opening)
+        if arguments is None:
+            attributes[Key.DECISION_INPUT] = self._unbound(args, kwargs, limits, opening)
             return opening
-        bound.apply_defaults()
-        arguments = dict(bound.arguments)
-        if self.receiver is not None and arguments.pop(self.receiver, None) is not None:
-            opening.losses.note(f"input.{self.receiver}", "not_captured")
         prompt = next((name for name, value in arguments.items() if issubclass(type(value), Prompt)), None)
         if prompt is not None:
             opening.prompt = arguments.pop(prompt).facts
@@ -83,6 +78,63 @@ class Definition:
             arguments, self._vague, "input", limits, opening.losses
         )
         return opening
+
+    def describe_step(
+        self,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        limits: CaptureLimits,
+        input_key: str,
+        call_id: str | None = None,
+    ) -> Opening:
+        """What a call with these arguments says about a step.
+
+        Args:
+            args: positional arguments.
+            kwargs: arguments by name.
+            limits: how much is recorded.
+            input_key: attribute that carries the arguments.
+            call_id: name of the parameter that holds the model's id of a tool call. It is no argument of the
+                tool.
+        """
+        opening = Opening()
+        opening.attributes[Key.FUNCTION_NAME] = self.name
+        arguments = self._bound(args, kwargs, opening)
+        if arguments is None:
+            opening.attributes[input_key] = self._unbound(args, kwargs, limits, opening)
+            return opening
+        given = arguments.pop(call_id, None) if call_id is not None else None
+        if isinstance(given, str):
+            opening.attributes[Key.TOOL_CALL_ID] = text(
+                given, "tool.call.id", limits.max_text_bytes, opening.losses
+            )
+        opening.attributes[input_key] = capture_arguments(
+            arguments, frozenset(), "input", limits, opening.losses
+        )
+        return opening
+
+    def _bound(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object], opening: Opening
+    ) -> dict[str, Any] | None:
+        """The arguments by name without the receiver; None where they do not fit."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError:
+            # The call is about to fail with Python's own TypeError; until then this is what is known of it.
+            opening.losses.note("input", "not_bound")
+            return None
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        if self.receiver is not None and arguments.pop(self.receiver, None) is not None:
+            opening.losses.note(f"input.{self.receiver}", "not_captured")
+        return arguments
+
+    @staticmethod
+    def _unbound(
+        args: tuple[object, ...], kwargs: Mapping[str, object], limits: CaptureLimits, opening: Opening
+    ) -> str:
+        given = {"args": args, "kwargs": kwargs}
+        return capture_arguments(given, frozenset(), "input", limits, opening.losses)
 
 
 def _model_attributes(model: Model, limits: CaptureLimits, opening: Opening) -> dict[str, AnyValue]:

@@ -17,7 +17,7 @@ logger: Final = logging.getLogger("loopgrid")
 
 
 class Count(StrEnum):
-    """What is counted. One unit is one decision, except where it says otherwise."""
+    """What is counted. One unit is one decision, step or tool call, except where it says otherwise."""
 
     STARTED = "started"
     """A sequence number was taken: the record is complete when as many arrive."""
@@ -35,6 +35,8 @@ class Count(StrEnum):
     """One stated fact (usage, model, metadata…) could not be recorded; unit: facts."""
     FACT_LATE = "fact_late"
     """One fact was stated after its decision had ended; unit: facts."""
+    REDACTED = "redacted"
+    """Taken out before it left, as `Redaction` asks; unit: values."""
     QUEUE_FULL = "queue_full"
     """Dropped: the queue was full."""
     CLOSED = "closed"

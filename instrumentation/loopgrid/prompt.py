@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any, Final, Self
 
 from loopgrid.health import logger
-from loopgrid.span import PromptFacts, current
+from loopgrid.life import PromptFacts
+from loopgrid.span import current
 
 MAX_REGISTERED_PROMPTS: Final = 1000
 """Prompts remembered by name and version; of more, the oldest are forgotten."""
@@ -155,8 +156,13 @@ class Prompt(_Frozen):
                 f"prompt {self.name!r} (version {self.version}) needs {', '.join(missing)}; render() was "
                 f"given {given}"
             )
-        current().rendered(self.facts, filled)
-        return _TEMPLATE.vformat(self.template, (), filled)
+        try:
+            text = _TEMPLATE.vformat(self.template, (), filled)
+        except Exception:
+            current().rendered(self.facts, filled)
+            raise
+        current().rendered(self.facts, filled, text)
+        return text
 
     @property
     def facts(self) -> PromptFacts:

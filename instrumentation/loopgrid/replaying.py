@@ -23,18 +23,22 @@ from loopgrid.errors import Invalid, NotReplayable, nearest
 from loopgrid.overrides import Overrides, replaced_model, replaced_prompt
 from loopgrid.prompt import Model, Prompt
 from loopgrid.restore import restore_argument
+from loopgrid.results import ReplayRecord
 from loopgrid.schema import Key, parse_decision_id
 from loopgrid.span import ReplayScope, replay_context
+from loopgrid.streams import is_proxy
 
 LINK_REPLAY_OF: Final = "replay_of"
 
 
-class Replay(dict[str, Any]):
+class Replay(ReplayRecord):
     """A replay as the API shows it, and what its function raised.
 
     Attributes:
         exception: the exception that ended the function, or None. The replay's status is then `failed`.
     """
+
+    exception: Exception | None
 
     def __init__(self, shown: Mapping[str, Any], exception: Exception | None = None) -> None:
         super().__init__(shown)
@@ -108,15 +112,37 @@ def run(call: Call, replay_id: str, decision_id: str) -> Exception | None:
     scope = ReplayScope(replay_id, decision_id, Link(original, {Key.LINK_TYPE: LINK_REPLAY_OF}))
     token = attach(replay_context(scope))
     try:
-        if inspect.iscoroutinefunction(call.function):
-            asyncio.run(call.function(*call.args, **call.kwargs))
+        if _needs_loop(call.function):
+            asyncio.run(_finish(call))
         else:
-            call.function(*call.args, **call.kwargs)
+            _consume(call.function(*call.args, **call.kwargs))
     except Exception as error:  # noqa: BLE001 - the function's failure is the replay's result, whatever it is
         return error
     finally:
         detach(token)
     return None
+
+
+def _needs_loop(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _consume(result: Any) -> None:
+    """A decision that streams is over when its stream is."""
+    if hasattr(type(result), "__next__" if not is_proxy(result) else "__iter__"):
+        for _ in result:
+            pass
+
+
+async def _finish(call: Call) -> None:
+    result = call.function(*call.args, **call.kwargs)
+    if inspect.iscoroutine(result):
+        result = await result
+    if hasattr(type(result), "__anext__" if not is_proxy(result) else "__aiter__"):
+        async for _ in result:
+            pass
+    else:
+        _consume(result)
 
 
 def refuse_running_loop(call: Call) -> None:
@@ -125,7 +151,7 @@ def refuse_running_loop(call: Call) -> None:
     Raises:
         NotReplayable: this thread already runs one.
     """
-    if not inspect.iscoroutinefunction(call.function):
+    if not _needs_loop(call.function):
         return
     try:
         asyncio.get_running_loop()

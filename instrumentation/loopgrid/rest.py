@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
+from loopgrid.calls import Call
 from loopgrid.config import DEFAULT_ENDPOINT
 from loopgrid.errors import (
     Conflict,
@@ -18,11 +20,15 @@ from loopgrid.errors import (
     LoopGridError,
     NotFound,
     Permanent,
+    Retryable,
     ServerDefect,
     Unavailable,
     Unreachable,
 )
 from loopgrid.headers import USER_AGENT, retry_after_s
+from loopgrid.results import Result
+
+T = TypeVar("T", bound=Result)
 
 PERMANENT: Final[Mapping[int, type[Permanent]]] = {
     400: Invalid,
@@ -37,74 +43,93 @@ PERMANENT: Final[Mapping[int, type[Permanent]]] = {
 UNAUTHORIZED: Final = 401
 NOT_FOUND: Final = 404
 DEFAULT_PORT: Final = urlsplit(DEFAULT_ENDPOINT).port
+JITTER: Final = 0.2
+"""Share by which a backoff is varied, so that many clients do not return at once."""
+MAX_CONNECTIONS: Final = 32
+"""Connections kept open, and attempts of an `AsyncLoopGrid` under way at once."""
 RETRYABLE_STATUS: Final = frozenset({429, 502, 503, 504})
 MAX_TRIES: Final = 4
 FIRST_BACKOFF_S: Final = 0.1
 SUCCESS: Final = range(200, 300)
 
 
+class Attempts:
+    """How often, and when, one call may be sent again.
+
+    A call that may be sent twice is tried again wherever it may have failed on the way; any other only where
+    the server says that it did nothing and when to come back.
+    """
+
+    def __init__(self, call: Call[Any], timeout_s: float) -> None:
+        self._safe = call.safe
+        self._left = MAX_TRIES
+        self._backoff_s = FIRST_BACKOFF_S
+        self._deadline = time.monotonic() + timeout_s
+        # Its own generator: the application's seeded one must not notice.
+        self._dice = random.Random()  # noqa: S311 - spreads load, hides nothing
+
+    def left_s(self) -> float:
+        """Seconds that the next attempt may take."""
+        return max(0.001, self._deadline - time.monotonic())
+
+    def wait_s(self, error: LoopGridError) -> float | None:
+        """Seconds to wait after this failure before the next attempt, or None where there is none."""
+        self._left -= 1
+        asked_s = error.retry_after_s if isinstance(error, Retryable) else None
+        told_to_wait = isinstance(error, Unavailable) and asked_s is not None
+        if not isinstance(error, Retryable) or not (self._safe or told_to_wait) or self._left <= 0:
+            return None
+        wait_s = max(self._backoff_s * self._dice.uniform(1 - JITTER, 1 + JITTER), asked_s or 0.0)
+        self._backoff_s *= 2
+        return None if time.monotonic() + wait_s >= self._deadline else wait_s
+
+
 class Rest:
-    """The HTTP side of the client: one connection pool, one endpoint."""
+    """The HTTP side of the client: one connection pool, one endpoint. Thread-safe."""
 
     def __init__(self, endpoint: str, api_key: str | None, timeout_s: float) -> None:
         self.endpoint = endpoint
         self._timeout_s = timeout_s
-        self._pool = urllib3.PoolManager(retries=False)
+        self._pool = urllib3.PoolManager(retries=False, maxsize=MAX_CONNECTIONS)
         self._headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
-
-    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        """Read; connection errors and refusals that may pass are tried again."""
-        return self._answer("GET", f"{path}?{urlencode(query)}" if query else path, None)
-
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Write; tried again only where the server says that it did nothing and when to come back."""
-        return self._answer("POST", path, json.dumps(body, allow_nan=False).encode())
 
     def close(self) -> None:
         """Close the connections."""
         self._pool.clear()
 
-    def _answer(self, method: str, target: str, body: bytes | None) -> Any:
-        """The answer's JSON.
-
-        Raises:
-            LoopGridError: the answer is none, or not a success.
-        """
-        deadline = time.monotonic() + self._timeout_s
-        backoff_s = FIRST_BACKOFF_S
-        for tries_left in reversed(range(MAX_TRIES)):
-            error = self._try(method, target, body, deadline)
-            if not isinstance(error, LoopGridError):
-                return error.value
-            wait_s = self._wait_s(method, error, backoff_s)
-            if wait_s is None or not tries_left or time.monotonic() + wait_s >= deadline:
-                raise error
-            time.sleep(wait_s)
-            backoff_s *= 2
-        raise AssertionError("the last try returns or raises")
-
-    def _wait_s(self, method: str, error: LoopGridError, backoff_s: float) -> float | None:
-        """Seconds until the request may be sent again, or None where it may not."""
-        if isinstance(error, Unreachable):
-            return backoff_s if method == "GET" else None
-        if not isinstance(error, Unavailable):
-            return None
-        if error.retry_after_s is not None:
-            return max(error.retry_after_s, backoff_s)
-        return backoff_s if method == "GET" else None
-
-    def _try(self, method: str, target: str, body: bytes | None, deadline: float) -> _Answer | LoopGridError:
-        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
-        timeout = urllib3.Timeout(total=max(0.001, deadline - time.monotonic()))
+    def attempt(self, call: Call[T], timeout_s: float) -> T | LoopGridError:
+        """Send it once; the answer, or what is wrong with it."""
+        headers = dict(self._headers)
+        body = None
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(call.body, allow_nan=False).encode()
+        if call.key is not None:
+            headers["Idempotency-Key"] = call.key
+        target = f"{call.path}?{urlencode(call.query)}" if call.query else call.path
+        timeout = urllib3.Timeout(total=timeout_s)
         try:
             answer = self._pool.request(
-                method, self.endpoint + target, body=body, headers=headers, redirect=False, timeout=timeout
+                call.method,
+                self.endpoint + target,
+                body=body,
+                headers=headers,
+                redirect=False,
+                timeout=timeout,
             )
         except urllib3.exceptions.HTTPError as error:
             return self._unreachable(error)
-        return self._judge(answer.status, answer.headers, answer.data)
+        judged = self._judge(answer.status, answer.headers, answer.data)
+        if isinstance(judged, LoopGridError):
+            return judged
+        if not isinstance(judged.value, dict):
+            return Invalid(
+                f"the server answered {type(judged.value).__name__} where a JSON object was expected: check "
+                "the endpoint"
+            )
+        return call.result(judged.value)
 
     def _judge(self, status: int, headers: Mapping[str, str], data: bytes) -> _Answer | LoopGridError:
         try:

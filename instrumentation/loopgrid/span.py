@@ -1,56 +1,32 @@
-"""A decision while it is open: one span that is started, annotated and always ended.
+"""A decision while it is open, and what can be said about it. Its life is in `life`.
 
-Laws:
-
-* A failure in LoopGrid costs the record, never the call. `_guarded` is the one boundary: it counts the
-  failure and logs its cause once, without payload. KeyboardInterrupt, SystemExit and their like pass: they
-  are meant for the application.
-* The sequence number is taken first. Whatever fails later leaves a gap that shows.
-* Context is attached while the function runs and detached before the span ends.
+The sequence number is taken first: whatever fails later leaves a gap that shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextvars import Token
-from dataclasses import dataclass, field
-from typing import Final, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
-from opentelemetry.context import Context, attach, create_key, detach, get_current, get_value, set_value
+from opentelemetry.context import Context, create_key, get_current, get_value, set_value
 from opentelemetry.trace import Link, Span, Status, StatusCode, set_span_in_context
 from opentelemetry.util.types import AnyValue
 
 from loopgrid import tracing
 from loopgrid.capture import Losses, capture, plain, text, utf8
+from loopgrid.chunks import Chunks
 from loopgrid.config import CaptureLimits
-from loopgrid.health import Count, health, where
+from loopgrid.health import Count, health
+from loopgrid.life import Life, Opening, PromptFacts, guarded
 from loopgrid.schema import RECORD_VERSION, SEMCONV_MODEL_PARAMETERS, Key, format_decision_id
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _DECISION_KEY: Final = create_key("loopgrid-decision")
 _REPLAY_KEY: Final = create_key("loopgrid-replay")
 
 MAX_INT64: Final = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class PromptFacts:
-    """A prompt as the record names it; the same three values are the same prompt."""
-
-    name: str
-    version: str | None
-    template: str
-
-
-@dataclass(slots=True)
-class Opening:
-    """What is known of a decision before its function runs."""
-
-    attributes: dict[str, AnyValue] = field(default_factory=dict)
-    losses: Losses = field(default_factory=Losses)
-    prompt: PromptFacts | None = None
+ABSENT: Final = object()
+"""Default of what None would say something about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,44 +38,41 @@ class ReplayScope:
     link: Link
 
 
-def _guarded(what: Count, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-    """Run a part of LoopGrid; if it fails, count that and return None."""
-    try:
-        return action(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001 - the one boundary between our failures and the application
-        health.trouble(what, f"LoopGrid failed and the record suffers, the call does not: {where(error)}")
-        return None
-
-
-class Decision:
+class Decision(Life):
     """The decision that is open: what it does not say by its arguments and return value is said here.
 
     Outside a decision, or with recording disabled, every method does nothing. No method raises: a fact that
     cannot be recorded is counted and named in the record's `lossiness`.
     """
 
-    __slots__ = (
-        "_ended",
-        "_limits",
-        "_losses",
-        "_metadata",
-        "_prompt",
-        "_rendered",
-        "_span",
-        "_tags",
-        "_token",
-    )
+    __slots__ = ("_considered", "_metadata", "_not_executed", "_output", "_prompt", "_rendered", "_tags")
 
-    def __init__(self, span: Span | None, opening: Opening, limits: CaptureLimits) -> None:
-        self._span = span
-        self._limits = limits
-        self._losses = opening.losses
+    output_key: ClassVar[str] = Key.DECISION_OUTPUT
+
+    def __init__(
+        self, span: Span | None, opening: Opening, limits: CaptureLimits, inside: Context | None = None
+    ) -> None:
+        super().__init__(span, opening, limits, inside)
         self._prompt = opening.prompt
         self._rendered = False
         self._tags: list[str] = []
         self._metadata: set[str] = set()
-        self._token: Token[Context] | None = None
-        self._ended = False
+        self._considered: list[object] = []
+        self._not_executed: list[dict[str, object]] = []
+        self._output: object = ABSENT
+
+    @property
+    def output(self) -> object:
+        """What was decided, as stated so far; None where nothing was.
+
+        A block states its output here. In a decorated function it takes the place of the return value, where
+        that is something else, such as an HTTP response.
+        """
+        return None if self._output is ABSENT else self._output
+
+    @output.setter
+    def output(self, output: object) -> None:
+        self._output = output
 
     @property
     def decision_id(self) -> str | None:
@@ -156,6 +129,34 @@ class Decision:
         for name, value in facts.items():
             self._state(Key.METADATA_PREFIX + name, value, self._fact_of)
 
+    def key(self, name: str, value: str | int) -> None:
+        """State a business key, by which what becomes of the decision can be found: `key("order", "4711")`.
+
+        It also stands in the decision's metadata: `list_decisions(metadata={"order": "4711"})` finds it.
+        """
+        self._state(f"{Key.BUSINESS_KEY_PREFIX}{name}", value, self._text_of)
+
+    def outcome(self, outcome: object) -> None:
+        """State what became of it, as far as that is known now; anything JSON can hold."""
+        self._state(Key.DECISION_OUTCOME, outcome, self._json_of)
+
+    def considered(self, options: Iterable[object]) -> None:
+        """State the options it chose from, for example with their scores. Called again, more of them."""
+        given = options if isinstance(options, (list, tuple, set, frozenset, dict)) else None
+        if given is None:
+            self._refuse(Key.DECISION_CONSIDERED, options, "considered() takes a list of options")
+            return
+        self._considered.extend(given.items() if isinstance(given, dict) else given)
+        self._state(Key.DECISION_CONSIDERED, self._considered, self._json_of)
+
+    def not_executed(self, action: object, reason: str) -> None:
+        """State an action that was decided, or asked for, and not taken: a dry run, a limit, a veto."""
+        if len(self._not_executed) >= self._limits.max_facts:
+            self._losses.note(Key.DECISION_NOT_EXECUTED, "facts_omitted")
+            return
+        self._not_executed.append({"action": action, "reason": reason})
+        self._state(Key.DECISION_NOT_EXECUTED, self._not_executed, self._json_of)
+
     def tags(self, *labels: str) -> None:
         """Add free labels."""
         self._tags.extend(labels)
@@ -173,27 +174,31 @@ class Decision:
         """State the agent that decides."""
         self._state(Key.AGENT_NAME, name, self._text_of)
 
-    def rendered(self, prompt: PromptFacts, variables: Mapping[str, object]) -> None:
+    def rendered(
+        self, prompt: PromptFacts, variables: Mapping[str, object], filled_in: str | None = None
+    ) -> None:
         """Record the prompt that was filled in, and with what. `Prompt.render` calls this."""
         span = self._open_span()
         if span is not None:
-            _guarded(Count.FACT_FAILED, self._record_prompt, span, prompt, variables)
+            guarded(Count.FACT_FAILED, self._record_prompt, span, prompt, variables, filled_in)
 
     def succeed(self, output: object) -> None:
-        """End the decision with what its function returned."""
-        if self._span is None:
-            return
-        if _guarded(Count.OUTPUT_FAILED, self._record_output, self._span, output) is None:
-            self._losses.note("output", "failed")
-        self._end(self._span, Status(StatusCode.OK))
+        """End it with what its function returned, or with the `output` that was stated."""
+        super().succeed(output if self._output is ABSENT else self._output)
 
-    def fail(self, error: BaseException) -> None:
-        """End the decision with the exception its function raised."""
-        if self._span is None:
-            return
-        _guarded(Count.OUTPUT_FAILED, self._span.set_attribute, Key.ERROR_TYPE, error_type(error))
-        message = _guarded(Count.OUTPUT_FAILED, self._message_of, error)
-        self._end(self._span, Status(StatusCode.ERROR, message))
+    def complete(self, chunks: Chunks, returned: object = None) -> None:
+        """End it after its last chunk; an `output` that was stated takes the place of the chunks."""
+        if self._output is ABSENT:
+            super().complete(chunks, returned)
+        else:
+            super().succeed(self._output)
+
+    def conclude(self) -> None:
+        """End it with the `output` that was stated; without one, the record has none."""
+        if self._output is not ABSENT:
+            self.succeed(self._output)
+        elif self._span is not None and not self._ended:
+            self._end(self._span, Status(StatusCode.OK))
 
     def _open_span(self) -> Span | None:
         if self._ended:
@@ -203,8 +208,12 @@ class Decision:
 
     def _state(self, key: str, value: object, form: Callable[[str, object], AnyValue]) -> None:
         span = self._open_span()
-        if span is not None and _guarded(Count.FACT_FAILED, self._set, span, key, value, form) is None:
+        if span is not None and guarded(Count.FACT_FAILED, self._set, span, key, value, form) is None:
             self._losses.note(key, f"refused:{type(value).__name__}")
+
+    def _refuse(self, key: str, value: object, advice: str) -> None:
+        health.trouble(Count.FACT_FAILED, advice)
+        self._losses.note(key, f"refused:{type(value).__name__}")
 
     def _set(self, span: Span, key: str, value: object, form: Callable[[str, object], AnyValue]) -> bool:
         key = utf8(key)
@@ -216,7 +225,7 @@ class Decision:
 
     def _facts_full(self, key: str) -> bool:
         """Whether one more metadata key would be too many: the SDK would evict the oldest attribute."""
-        if not key.startswith(Key.METADATA_PREFIX) or key in self._metadata:
+        if not key.startswith((Key.METADATA_PREFIX, Key.BUSINESS_KEY_PREFIX)) or key in self._metadata:
             return False
         self._metadata.add(key)
         return len(self._metadata) > self._limits.max_facts
@@ -237,7 +246,12 @@ class Decision:
         form: AnyValue = plain(value, key, self._limits, self._losses)
         return form
 
-    def _record_prompt(self, span: Span, prompt: PromptFacts, variables: Mapping[str, object]) -> None:
+    def _json_of(self, key: str, value: object) -> str:
+        return capture(value, key, self._limits, self._losses)
+
+    def _record_prompt(
+        self, span: Span, prompt: PromptFacts, variables: Mapping[str, object], filled_in: str | None
+    ) -> None:
         if self._prompt is None:
             self._prompt = prompt
             span.set_attributes(prompt_attributes(prompt, self._limits, self._losses))
@@ -248,32 +262,15 @@ class Decision:
         if self._rendered:
             self._losses.note("prompt.variables", "rendered_again")
         self._rendered = True
+        if filled_in is not None:
+            limit = self._limits.max_content_bytes
+            rendered = text(filled_in, "prompt.rendered", limit, self._losses)
+            span.set_attribute(Key.PROMPT_RENDERED, rendered)
         for name, value in list(variables.items())[: self._limits.max_facts]:
             key = utf8(Key.PROMPT_VARIABLE_PREFIX + name)
             span.set_attribute(key, text(str(value), key, self._limits.max_text_bytes, self._losses))
         if len(variables) > self._limits.max_facts:
             self._losses.note("prompt.variables", f"items_omitted:{len(variables) - self._limits.max_facts}")
-
-    def _record_output(self, span: Span, output: object) -> bool:
-        span.set_attribute(Key.DECISION_OUTPUT, capture(output, "output", self._limits, self._losses))
-        return True
-
-    def _message_of(self, error: BaseException) -> str:
-        return text(str(error), "error.message", self._limits.max_message_bytes, self._losses)
-
-    def _end(self, span: Span, status: Status) -> None:
-        self._ended = True
-        if self._token is not None:
-            detach(self._token)
-            self._token = None
-        _guarded(Count.END_FAILED, self._close, span, status)
-
-    def _close(self, span: Span, status: Status) -> None:
-        losses = self._losses.entries(self._limits.max_losses)
-        if losses:
-            span.set_attribute(Key.LOSSINESS, losses)
-        span.set_status(status)
-        span.end()
 
 
 CLOSED: Final = Decision(None, Opening(), CaptureLimits())
@@ -291,8 +288,17 @@ def current() -> Decision:
 
 
 def open_decision(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> Decision:
-    """Open a decision in the current context and make it current. Never raises an `Exception`."""
-    return _guarded(Count.OPEN_FAILED, _open, decision_type, describe) or CLOSED
+    """Open a decision in the current context. Never raises an `Exception`."""
+    return guarded(Count.OPEN_FAILED, _open, decision_type, describe) or CLOSED
+
+
+def opening_of(describe: Callable[[CaptureLimits], Opening], limits: CaptureLimits) -> Opening:
+    """What a call says about itself; where that fails, an opening that says so."""
+    opening = guarded(Count.INPUT_FAILED, describe, limits)
+    if opening is None:
+        opening = Opening()
+        opening.losses.note("input", "failed")
+    return opening
 
 
 def _open(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> Decision:
@@ -301,10 +307,7 @@ def _open(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> D
         return CLOSED
     limits = pipeline.config.capture
     number = pipeline.next_number()
-    opening = _guarded(Count.INPUT_FAILED, describe, limits)
-    if opening is None:
-        opening = Opening()
-        opening.losses.note("input", "failed")
+    opening = opening_of(describe, limits)
     attributes = opening.attributes
     attributes[Key.RECORD_VERSION] = RECORD_VERSION
     attributes[Key.DECISION_TYPE] = decision_type
@@ -323,7 +326,7 @@ def _open(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> D
     if replay is not None:
         # A replay has one result: decisions inside it are its steps, not results too.
         inside = set_value(_REPLAY_KEY, None, inside)
-    decision._token = attach(inside)  # noqa: SLF001 - the two halves of one life
+    decision._inside = inside  # noqa: SLF001 - the two halves of one life
     return decision
 
 
@@ -365,12 +368,6 @@ def model_attributes(
     if others:
         attributes[Key.MODEL_PARAMETERS] = capture(others, "model.parameters", limits, losses)
     return attributes
-
-
-def error_type(error: BaseException) -> str:
-    """`error.type` of an exception: its class with its module, bare for builtins."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _is_semconv(value: object) -> bool:

@@ -33,6 +33,7 @@ from opentelemetry.util.types import AnyValue
 
 from loopgrid.config import CaptureLimits, Config, DeliveryLimits
 from loopgrid.health import Count, health, logger, where
+from loopgrid.redaction import Redaction
 from loopgrid.schema import Key
 from loopgrid.shipper import Shipper
 from loopgrid.version import version
@@ -150,6 +151,7 @@ class _Process:
         self.pipeline: Pipeline | None = None
         self.exit_registered = False
         self.suspended = 0
+        self.installed = False
 
     def adopt(self, pipeline: Pipeline) -> None:
         """Keep the pipeline, unless a signal handler made one while this one was being made."""
@@ -212,6 +214,7 @@ def configure(
     disabled: bool | None = None,
     capture: CaptureLimits | None = None,
     delivery: DeliveryLimits | None = None,
+    redact: Redaction | None = None,
 ) -> None:
     """Set how this process records decisions. Call it once, before the first decision.
 
@@ -226,6 +229,7 @@ def configure(
         disabled: True runs decorated functions as if they were not decorated.
         capture: limits on what is recorded.
         delivery: limits on how it is sent.
+        redact: what is taken out of every span before it leaves this process.
 
     Raises:
         Misconfigured: a value cannot be meant.
@@ -238,7 +242,11 @@ def configure(
         disabled=disabled,
         capture=capture,
         delivery=delivery,
+        redact=redact,
     )
+    if _process.installed:
+        # A test of the program keeps its decisions in memory, whatever the program says.
+        return
     with _process.lock:
         old, _process.pipeline = _process.pipeline, None
         _process.config = config
@@ -259,6 +267,26 @@ def unrecorded() -> Iterator[None]:
     finally:
         with _process.lock:
             _process.suspended -= 1
+
+
+@contextlib.contextmanager
+def installed(pipeline: Pipeline) -> Iterator[None]:
+    """Record with this pipeline inside the block, and as before after it.
+
+    Raises:
+        RuntimeError: another one is installed.
+    """
+    with _process.lock:
+        if _process.installed:
+            raise RuntimeError("decisions are recorded in memory already: leave the block that does so first")
+        before = (_process.pipeline, _process.config)
+        _process.pipeline, _process.config, _process.installed = pipeline, pipeline.config, True
+    try:
+        yield
+    finally:
+        with _process.lock:
+            _process.pipeline, _process.config = before
+            _process.installed = False
 
 
 def flush(timeout_s: float = 10.0) -> bool:

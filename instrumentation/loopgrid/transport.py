@@ -18,7 +18,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from loopgrid.config import Config
 from loopgrid.headers import USER_AGENT, retry_after_s
+from loopgrid.health import Count, health
 from loopgrid.outcome import Acknowledged, Outcome, Refused, TryAgain
+from loopgrid.redact import Redactor
 
 RETRYABLE_STATUS: Final = frozenset({429, 502, 503, 504})
 MAX_ANSWER_BYTES: Final = 64 * 2**10
@@ -46,13 +48,16 @@ class Transport:
         self._pool = urllib3.PoolManager(
             retries=False, timeout=urllib3.Timeout(total=config.delivery.request_timeout_s)
         )
+        self._redactor = None if config.redact is None else Redactor(config.redact)
         self._headers = {"Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT}
         if config.api_key is not None:
             self._headers["Authorization"] = f"Bearer {config.api_key}"
 
     def send(self, spans: Sequence[ReadableSpan]) -> Outcome:
         """Post the spans once and judge the answer."""
-        body = encode_spans(spans).SerializeToString()
+        request = encode_spans(spans)
+        redacted = 0 if self._redactor is None else self._redactor.request(request)
+        body = request.SerializeToString()
         try:
             answer = self._pool.request(
                 "POST", self._url, body=body, headers=self._headers, redirect=False, preload_content=False
@@ -64,7 +69,11 @@ class Transport:
         except urllib3.exceptions.HTTPError as error:
             refused = isinstance(error.__cause__, ConnectionRefusedError)
             return TryAgain("connection refused" if refused else type(error).__name__, absent=refused)
-        return judge(answer.status, answer.headers, content)
+        outcome = judge(answer.status, answer.headers, content)
+        if redacted and isinstance(outcome, Acknowledged):
+            # Counted once, however often it was tried.
+            health.count(Count.REDACTED, redacted)
+        return outcome
 
     def close(self) -> None:
         """Close the connections."""

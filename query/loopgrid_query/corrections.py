@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.records import Entry
-from loopgrid_query import ids, jsontext
+from loopgrid_query import compare, ids, jsontext
 from loopgrid_query.decisions import Decisions
+from loopgrid_query.errors import Conflict
 from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.models import CorrectionRequest, MarkRequest
 from loopgrid_query.queries import Reader
-from loopgrid_query.records import Record, entry_record
+from loopgrid_query.records import Record, entry_record, parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of a mark or a correction that was asked for.
+
+    Attributes:
+        record: it, as it is on record.
+        created: false where the idempotency key had brought it forth before.
+    """
+
+    record: Record
+    created: bool
 
 
 class Corrections:
@@ -23,21 +38,31 @@ class Corrections:
         self._decisions = decisions
         self._locks = KeyedLocks()
 
-    def mark(self, decision_id: str, request: MarkRequest) -> Record:
+    def mark(self, decision_id: str, request: MarkRequest, key: str | None = None) -> Made:
         """Append that a decision was incorrect; the mark as it is on record.
+
+        Args:
+            decision_id: the decision.
+            request: what is said about it.
+            key: the idempotency key; the mark that an earlier request with it appended is answered again.
 
         Raises:
             Malformed, NotFound: there is no such decision.
             Invalid: a text is no Unicode.
+            Conflict: the key stands for a mark that says something else.
             CollectorError: the door refuses; nothing is stored.
         """
         self._decisions.row(decision_id)
         body = {"reason": request.reason, "marked_by": request.marked_by}
-        mark_id = ids.new_mark_id()
-        self._append(mark_id, "mark", decision_id, request.marked_by, body)
-        return self._made("mark", mark_id)
+        mark_id = ids.new_mark_id(decision_id, key)
+        with self._locks.holding(mark_id):
+            before = self._before("mark", mark_id, key, body)
+            if before is not None:
+                return before
+            self._append(mark_id, "mark", decision_id, request.marked_by, body)
+        return Made(self._made("mark", mark_id), created=True)
 
-    def correct(self, decision_id: str, request: CorrectionRequest) -> Record:
+    def correct(self, decision_id: str, request: CorrectionRequest, key: str | None = None) -> Made:
         """Append what a decision's output should have been; the correction as it is on record.
 
         It takes the place of the correction that stood before, which stays on record.
@@ -50,13 +75,30 @@ class Corrections:
         body: dict[str, Any] = {"output": request.correction, "corrected_by": request.corrected_by}
         if request.reason is not None:
             body["reason"] = request.reason
-        correction_id = ids.new_correction_id()
+        correction_id = ids.new_correction_id(decision_id, key)
         with self._locks.holding(decision_id):
+            before = self._before("correction", correction_id, key, {"reason": None, **body})
+            if before is not None:
+                return before
             standing = self._reader.row("decision_ground_truth", decision_id=decision_id)
             if standing is not None:
                 body["supersedes"] = standing["correction_id"]
             self._append(correction_id, "correction", decision_id, request.corrected_by, body)
-        return self._made("correction", correction_id)
+        return Made(self._made("correction", correction_id), created=True)
+
+    def _before(self, query: str, entry_id: str, key: str | None, said: dict[str, Any]) -> Made | None:
+        """What an earlier request with the same key appended, or None."""
+        row = None if key is None else self._reader.row(query, **{f"{query}_id": entry_id})
+        if row is None:
+            return None
+        stored = entry_record(row, parsed)
+        unlike = [name for name, value in said.items() if not compare.same(stored[name], value)]
+        if unlike:
+            raise Conflict(
+                f"The idempotency key stands for {query} {entry_id}, which has another {', '.join(unlike)}. "
+                "Send the same request again, or choose another key."
+            )
+        return Made(entry_record(row), created=False)
 
     def _append(
         self, entry_id: str, entry_type: str, decision_id: str, actor: str | None, body: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from typing import Final
@@ -22,14 +23,22 @@ def new_decision_id() -> str:
     return format_decision_id(_random(_TRACE_ID_BYTES), _random(_SPAN_ID_BYTES))
 
 
-def new_mark_id() -> str:
-    """A random mark id."""
-    return "mrk_" + os.urandom(_ENTRY_ID_BYTES).hex()
+def new_mark_id(decision_id: str, key: str | None = None) -> str:
+    """A mark id: random, or the one that belongs to an idempotency key of this decision."""
+    return "mrk_" + _entry_id(b"loopgrid.mark", decision_id, key)
 
 
-def new_correction_id() -> str:
-    """A random correction id."""
-    return "cor_" + os.urandom(_ENTRY_ID_BYTES).hex()
+def new_correction_id(decision_id: str, key: str | None = None) -> str:
+    """A correction id: random, or the one that belongs to an idempotency key of this decision."""
+    return "cor_" + _entry_id(b"loopgrid.correction", decision_id, key)
+
+
+def _entry_id(seed: bytes, decision_id: str, key: str | None) -> str:
+    if key is None:
+        return os.urandom(_ENTRY_ID_BYTES).hex()
+    # The id says what it stands for: no list of keys has to be kept, and it holds after a restart.
+    digest = hashlib.sha256(b"\0".join((seed, decision_id.encode(), key.encode())))
+    return digest.digest()[:_ENTRY_ID_BYTES].hex()
 
 
 def new_replay_id() -> str:

@@ -9,7 +9,15 @@ from loopgrid_collector.dialects.table import Content, Dialect, KindRule, Marks,
 
 LOOPGRID: Final = Dialect(
     name="loopgrid",
-    marks=Marks(keys=(Key.RECORD_VERSION, Key.DECISION_INPUT, Key.DECISION_OUTPUT)),
+    marks=Marks(
+        keys=(
+            Key.RECORD_VERSION,
+            Key.DECISION_INPUT,
+            Key.DECISION_OUTPUT,
+            Key.STEP_NAME,
+            Key.TOOL_EFFECT,
+        )
+    ),
     kinds=(
         KindRule(Key.RECORD_VERSION, present=Kind.DECISION),
         KindRule(Key.DECISION_INPUT, present=Kind.DECISION),
@@ -30,8 +38,8 @@ LOOPGRID: Final = Dialect(
     },
     members={
         "model_parameters": (Members(key=Key.MODEL_PARAMETERS),),
-        "metadata": (Members(prefix=Key.METADATA_PREFIX),),
+        "metadata": (Members(prefix=Key.METADATA_PREFIX), Members(prefix=Key.BUSINESS_KEY_PREFIX)),
     },
-    raw_input=(Content(Key.DECISION_INPUT),),
-    raw_output=(Content(Key.DECISION_OUTPUT),),
+    raw_input=(Content(Key.DECISION_INPUT), Content(Key.STEP_INPUT)),
+    raw_output=(Content(Key.DECISION_OUTPUT), Content(Key.STEP_OUTPUT)),
 )

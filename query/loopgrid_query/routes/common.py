@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Header, Path, Request, Response
 
 from loopgrid_query import jsontext
 from loopgrid_query.services import Services
@@ -24,6 +24,16 @@ DecisionIdInPath = Annotated[
     Path(
         description="`<trace_id>-<span_id>`: 32 lower-case hex digits, a hyphen and 16 more",
         examples=["4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"],
+    ),
+]
+MAX_KEY_CHARS: Final = 255
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=MAX_KEY_CHARS,
+        description="sent again with the same key and body, the request is answered as before and done once",
     ),
 ]
 ReplayIdInPath = Annotated[str, Path(description="`rpl_` and 32 lower-case hex digits")]

@@ -11,12 +11,22 @@ from loopgrid.schema import FIELDS
 from loopgrid_query import models
 from loopgrid_query.filters import DEFAULT_LIMIT, FILTERS, MAX_LIMIT, METADATA_PREFIX
 from loopgrid_query.instants import FORM
-from loopgrid_query.routes.common import DecisionIdInPath, Domain, ReplayIdInPath, answer, refusals
+from loopgrid_query.routes.common import (
+    DecisionIdInPath,
+    Domain,
+    IdempotencyKey,
+    ReplayIdInPath,
+    answer,
+    refusals,
+)
 
 router: Final = APIRouter(prefix="/v1/decisions", tags=["decisions"])
 
 _ADDRESS: Final = refusals(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
 _WITH_BODY: Final = _ADDRESS | refusals(HTTPStatus.UNPROCESSABLE_ENTITY)
+
+_JUDGED: Final = _WITH_BODY | refusals(HTTPStatus.CONFLICT)
+_AGAIN: Final = "The idempotency key brought it forth before"
 
 _MEANINGS: Final = {field.column: field.meaning for field in FIELDS} | {
     "model": "model that was asked for, or model that answered",
@@ -113,26 +123,38 @@ def trace(decision_id: DecisionIdInPath, domain: Domain) -> Response:
     "/{decision_id}/incorrect",
     status_code=HTTPStatus.CREATED,
     response_model=models.MarkMade,
-    responses=_WITH_BODY,
+    responses={HTTPStatus.OK: {"model": models.MarkMade, "description": _AGAIN}, **_JUDGED},
     tags=["judgement"],
     summary="Mark a decision incorrect",
 )
-def mark(decision_id: DecisionIdInPath, body: models.MarkRequest, domain: Domain) -> Response:
+def mark(
+    decision_id: DecisionIdInPath,
+    body: models.MarkRequest,
+    domain: Domain,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Appended to the ledger; the decision itself stays as it is."""
-    return answer(domain.corrections.mark(decision_id, body), HTTPStatus.CREATED)
+    made = domain.corrections.mark(decision_id, body, idempotency_key)
+    return answer(made.record, HTTPStatus.CREATED if made.created else HTTPStatus.OK)
 
 
 @router.post(
     "/{decision_id}/correction",
     status_code=HTTPStatus.CREATED,
     response_model=models.CorrectionMade,
-    responses=_WITH_BODY,
+    responses={HTTPStatus.OK: {"model": models.CorrectionMade, "description": _AGAIN}, **_JUDGED},
     tags=["judgement"],
     summary="Attach the right output",
 )
-def correct(decision_id: DecisionIdInPath, body: models.CorrectionRequest, domain: Domain) -> Response:
+def correct(
+    decision_id: DecisionIdInPath,
+    body: models.CorrectionRequest,
+    domain: Domain,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Becomes the decision's ground truth. A correction that stood before stays on record, superseded."""
-    return answer(domain.corrections.correct(decision_id, body), HTTPStatus.CREATED)
+    made = domain.corrections.correct(decision_id, body, idempotency_key)
+    return answer(made.record, HTTPStatus.CREATED if made.created else HTTPStatus.OK)
 
 
 @router.get(

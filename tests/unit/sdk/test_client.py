@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import inspect
 import json
-from typing import Any
+import re
+from typing import Any, assert_type
 
 import pytest
 
 import loopgrid
 from loopgrid import LoopGrid, Model, Prompt, errors
+from loopgrid.results import DecisionRecord
+from loopgrid.schema import FIELDS
 from tests.support.otlp_receiver import Answer, OtlpReceiver
 
 ID = f"{1:032x}-{2:016x}"
@@ -47,7 +51,9 @@ def test_a_recorded_decision_is_sent_as_it_was_given_and_absent_fields_are_absen
     (request,) = receiver.requests
     assert (request.method, request.path) == ("POST", "/v1/decisions")
     assert request.headers["Authorization"] == "Bearer lg-1"
-    assert request.json == {
+    sent = request.json
+    assert re.fullmatch("[0-9a-f]{32}-[0-9a-f]{16}", sent.pop("decision_id")), "it can be sent twice"
+    assert sent == {
         "decision_type": "reply",
         "service_name": "desk",
         "input": {"message": "hi", "schema": {"$ref": "#/x"}},
@@ -140,17 +146,80 @@ def test_an_address_that_knows_no_such_path_may_be_another_port(grid, receiver):
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_reading_is_tried_again_and_writing_only_when_asked_to(grid, receiver, status):
+def test_what_may_be_sent_twice_is_tried_again_and_a_replay_only_when_asked_to(grid, receiver, status):
     receiver.script(problem(status, "busy"), ok({"a": 1}))
     assert grid.get_decision(ID) == {"a": 1}
 
+    receiver.script(problem(status, "busy"), ok({"b": 2}))
+    assert grid.mark_incorrect(ID, reason="x") == {"b": 2}
+    first, again = receiver.requests[-2:]
+    assert first.headers["Idempotency-Key"] == again.headers["Idempotency-Key"]
+    assert first.body == again.body
+
     receiver.script(problem(status, "busy"))
     with pytest.raises(errors.Unavailable, match="busy"):
-        grid.mark_incorrect(ID, reason="x")
+        grid.create_replay(ID, overrides={})
+    receiver.script(Answer(status, {"Retry-After": "0"}), ok({"c": 3}))
+    assert grid.create_replay(ID, overrides={}) == {"c": 3}
+    receiver.script(problem(status, "busy"), ok({"d": 4}))
+    assert grid.create_replay(ID, overrides={}, idempotency_key="k") == {"d": 4}
+    assert len(receiver.requests) == 9
 
-    receiver.script(Answer(status, {"Retry-After": "0"}), ok({"b": 2}))
-    assert grid.mark_incorrect(ID, reason="x") == {"b": 2}
-    assert len(receiver.requests) == 5
+
+def test_each_call_has_a_key_of_its_own_or_the_one_it_is_given(grid, receiver):
+    receiver.script(*[ok({})] * 3)
+    grid.mark_incorrect(ID, reason="x")
+    grid.mark_incorrect(ID, reason="x")
+    grid.attach_correction(ID, correction=1, corrected_by="me", idempotency_key="ticket-7")
+
+    first, second, third = (request.headers["Idempotency-Key"] for request in receiver.requests)
+    assert first != second
+    assert third == "ticket-7"
+
+
+def test_a_decision_is_sent_again_as_the_same_decision(grid, receiver):
+    receiver.script(Answer(503), ok({"decision_id": ID}, 201))
+    grid.record_decision(decision_type="reply")
+
+    first, again = receiver.requests
+    assert first.json == again.json
+    assert "decision_id" in first.json
+
+
+def test_members_of_an_answer_are_attributes_too(grid, receiver):
+    decision = {"decision_id": ID, "model": {"name": "m", "provider": None}, "marks": [{"reason": "x"}]}
+    receiver.script(ok(decision), ok({"items": [decision], "next_cursor": None}))
+
+    answer = grid.get_decision(ID)
+    page = grid.list_decisions()
+
+    assert answer.decision_id == answer["decision_id"] == ID
+    assert answer.model.name == answer["model"]["name"] == "m"
+    assert answer.marks[0].reason == "x"
+    assert page.decisions[0].model.provider is None
+    assert page.next_cursor is None
+    assert answer == decision
+    with pytest.raises(AttributeError, match="has no member 'decisionid': did you mean 'decision_id'"):
+        _ = answer.decisionid
+
+
+def test_the_attributes_of_an_answer_are_the_fields_of_the_decision_record():
+    tops = {field.path.partition(".")[0] for field in FIELDS}
+    told = set(DecisionRecord.__annotations__) - {"_nested"}
+
+    assert told == tops | {"marks", "corrections", "replays", "ground_truth"}
+    for name, kind in DecisionRecord._nested.items():
+        members = {field.path.partition(".")[2] for field in FIELDS if field.path.startswith(f"{name}.")}
+        assert not members or set(kind.__annotations__) == members
+
+
+def test_a_type_checker_knows_what_a_method_answers(grid: LoopGrid, receiver):
+    receiver.script(ok({}), ok({"items": []}))
+
+    assert_type(grid.get_decision(ID), DecisionRecord)
+    assert_type(grid.list_decisions().decisions, list[DecisionRecord])
+    assert str(inspect.signature(LoopGrid.get_replay)) == "(self, replay_id: 'str') -> 'ReplayRecord'"
+    assert "with its marks" in (LoopGrid.get_decision.__doc__ or "")
 
 
 def test_a_wait_beyond_the_timeout_is_not_begun(grid, receiver):

@@ -41,6 +41,16 @@ class Desk:
     def route(ticket: int) -> int:
         return ticket + 1
 
+    @loopgrid.decision("above")
+    @staticmethod
+    def above(ticket: int) -> int:
+        return ticket + 2
+
+    @loopgrid.decision("above class")
+    @classmethod
+    def above_class(cls, suffix: str) -> str:
+        return cls.__name__ + suffix
+
     @classmethod
     @loopgrid.decision("name")
     def label(cls, suffix: str) -> str:
@@ -102,9 +112,17 @@ def test_methods_static_methods_and_class_methods_keep_their_receiver_to_themsel
     assert Desk().assign(7) == "Desk 7"
     assert Desk.route(7) == 8
     assert Desk().label("!") == "Desk!"
+    assert Desk.above(7) == 9
+    assert Desk.above_class("?") == "Desk?"
 
     assert loopgrid.flush()
-    assert [span.input for span in recording.spans] == [{"ticket": 7}, {"ticket": 7}, {"suffix": "!"}]
+    assert [span.input for span in recording.spans] == [
+        {"ticket": 7},
+        {"ticket": 7},
+        {"suffix": "!"},
+        {"ticket": 7},
+        {"suffix": "?"},
+    ]
     assert recording.spans[0].losses == ["input.self:not_captured"]
 
 
@@ -226,26 +244,13 @@ def test_a_returned_object_is_the_very_one_the_function_made(decided):
     assert decided().losses == ["output.key:repr:object"]
 
 
-@pytest.mark.parametrize("kind", ["generator", "async generator"])
-def test_generators_are_refused_when_they_are_decorated(kind):
-    def generator():
-        yield 1
-
-    async def async_generator():
-        yield 1
-
-    function: Any = {"generator": generator, "async generator": async_generator}[kind]
-    with pytest.raises(TypeError, match=r"is a generator, which .* does not record yet: decorate a function"):
-        loopgrid.decision("stream")(function)
-
-
 @pytest.mark.parametrize(
     ("thing", "advice"),
     [
-        (staticmethod(lambda: 1), "put @staticmethod above @loopgrid.decision"),
-        (classmethod(lambda cls: 1), "put @classmethod above @loopgrid.decision"),
-        (int, "goes on a function"),
-        (functools.partial(print), "goes on a function"),
+        (property(lambda self: 1), "put @property above @loopgrid.decision"),
+        (int, "not on the class int: decorate the method that decides"),
+        (functools.partial(print), "a partial has no name to be found by: .*write a def that calls it"),
+        (print, "goes on a function"),
         (greet, "decorated with @loopgrid.decision twice"),
         (3, "goes on a function"),
     ],
@@ -253,6 +258,20 @@ def test_generators_are_refused_when_they_are_decorated(kind):
 def test_what_would_be_recorded_wrongly_is_refused_with_advice(thing, advice):
     with pytest.raises(TypeError, match=advice):
         loopgrid.decision("type")(thing)
+
+
+@pytest.mark.parametrize("option", [{"reduce": ","}, {"stream": "yes"}])
+def test_an_option_that_cannot_be_meant_is_refused_with_what_to_write_instead(option):
+    with pytest.raises(
+        TypeError, match=r'write reduce="".join, or leave it out|stream is True, False or left out'
+    ):
+        loopgrid.decision("type", **option)
+
+
+def test_the_decorator_in_a_with_statement_points_to_decide():
+    block: Any = loopgrid.decision("type")
+    with pytest.raises(TypeError, match=r'write with loopgrid.decide\("type", input=…\)'), block:
+        pass
 
 
 def test_an_empty_type_is_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,22 @@ def unresolved(value: OnlyForTypeCheckers) -> str:
 @loopgrid.decision("quiet")
 def quiet(subject: str) -> str:
     return FIRST.render(subject=subject)
+
+
+@loopgrid.decision("spell")
+def spell(word: str) -> Iterator[str]:
+    yield from word
+
+
+@loopgrid.decision("spell later", reduce="".join)
+async def spell_later(word: str) -> AsyncIterator[str]:
+    for letter in word:
+        yield letter
+
+
+@loopgrid.decision("spell lazily", reduce="".join)
+def spell_lazily(word: str) -> Iterator[str]:
+    return iter(word.upper())
 
 
 class Desk:
@@ -157,6 +173,25 @@ def test_a_coroutine_function_is_run_in_a_loop_of_its_own(grid):
     replay = grid.replay(latest(grid, "later"), overrides={"input": {"number": 5}})
 
     assert grid.get_decision(replay["result_decision_id"])["output"] == 6
+
+
+def test_a_streamed_decision_is_streamed_to_its_end_again(grid):
+    async def consume() -> None:
+        async for _ in spell_later("ab"):
+            pass
+
+    list(spell("ab"))
+    asyncio.run(consume())
+    list(spell_lazily("ab"))
+
+    outputs = []
+    for decision_type in ("spell", "spell later", "spell lazily"):
+        replay = grid.replay(latest(grid, decision_type), overrides={"input": {"word": "xyz"}})
+        assert (replay["status"], replay.exception) == ("completed", None)
+        result = grid.get_decision(replay["result_decision_id"])
+        assert (result["status"], result["lossiness"]) == ("ok", None)
+        outputs.append(result["output"])
+    assert outputs == [["x", "y", "z"], "xyz", "XYZ"]
 
 
 def test_inside_a_running_loop_it_says_how_to_call_it(grid):

@@ -1,0 +1,114 @@
+"""`AsyncLoopGrid`: the methods of `LoopGrid`, awaited.
+
+Each attempt runs in a thread of this client's own; waiting between attempts is the event loop's. A cancelled
+method sends nothing more; what was on its way when it was cancelled may still arrive (docs/adr/0011).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from loopgrid.calls import Call, Calls, answering
+from loopgrid.client import LoopGrid, still_on_their_way
+from loopgrid.errors import LoopGridError
+from loopgrid.replaying import Replay
+from loopgrid.rest import MAX_CONNECTIONS, Attempts
+from loopgrid.results import Result
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T", bound=Result)
+
+
+def _sends(
+    build: Callable[Concatenate[Calls, P], Call[T]],
+) -> Callable[Concatenate[AsyncLoopGrid, P], Coroutine[Any, Any, T]]:
+    """The method that sends what `build` makes of its arguments."""
+
+    @functools.wraps(build)
+    async def method(self: AsyncLoopGrid, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._send(build(self._grid._calls, *args, **kwargs))  # noqa: SLF001 - a method of that class
+
+    return answering(method, build)
+
+
+class AsyncLoopGrid:
+    """A client of one LoopGrid server for coroutines; usable as an async context manager."""
+
+    def __init__(
+        self,
+        service_name: str | None = None,
+        *,
+        endpoint: str | None = None,
+        api_key: str | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
+        """Make the client; nothing is sent yet. Arguments and errors are those of `LoopGrid`."""
+        self._grid = LoopGrid(service_name, endpoint=endpoint, api_key=api_key, timeout_s=timeout_s)
+        self._timeout_s = timeout_s
+        self._threads: ThreadPoolExecutor | None = None
+
+    record_decision = _sends(Calls.record_decision)
+    get_decision = _sends(Calls.get_decision)
+    list_decisions = _sends(Calls.list_decisions)
+    mark_incorrect = _sends(Calls.mark_incorrect)
+    attach_correction = _sends(Calls.attach_correction)
+    create_replay = _sends(Calls.create_replay)
+    get_replay = _sends(Calls.get_replay)
+    compare = _sends(Calls.compare)
+    sql = _sends(Calls.sql)
+
+    async def replay(
+        self,
+        decision_id: str,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        function: Callable[..., Any] | None = None,
+    ) -> Replay:
+        """Run a decision's function again, as `LoopGrid.replay` does, in a thread.
+
+        A coroutine function runs in an event loop of its own there.
+        """
+        replay = functools.partial(self._grid.replay, decision_id, overrides=overrides, function=function)
+        return await self._in_thread(replay)
+
+    async def close(self) -> None:
+        """Close the connections; the client may be used again."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+        self._grid.close()
+
+    async def __aenter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self.close()
+
+    async def _send(self, call: Call[T]) -> T:
+        settled = not call.settles or await self._in_thread(self._grid._settle)  # noqa: SLF001 - its core
+        attempts = Attempts(call, self._timeout_s)
+        while True:
+            attempt = functools.partial(self._grid._rest.attempt, call, attempts.left_s())  # noqa: SLF001 - its core
+            answer = await self._in_thread(attempt)
+            if not isinstance(answer, LoopGridError):
+                return answer
+            wait_s = attempts.wait_s(answer)
+            if wait_s is None:
+                raise still_on_their_way(answer) if not settled else answer
+            await asyncio.sleep(wait_s)
+
+    async def _in_thread(self, action: Callable[[], R]) -> R:
+        if self._threads is None:
+            # Of its own, so that neither starves the other: the application uses the loop's default one.
+            self._threads = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="loopgrid-client")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, action)

@@ -1,0 +1,231 @@
+"""What the API answers with: JSON objects as dicts whose members are attributes, too.
+
+`decision["decision_id"]` and `decision.decision_id` are the same; a member that the server has and this
+release does not know is there in both ways. The fields of a decision are compared with the schema by a test.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from loopgrid.errors import nearest
+
+
+class Result(dict[str, Any]):
+    """A JSON object of the API."""
+
+    _nested: ClassVar[dict[str, type[Result]]] = {}
+    """What the members are that are objects themselves, or lists of them."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__} has no member {name!r}: {nearest(name, self)}"
+            ) from None
+        kind = self._nested.get(name)
+        if kind is None or value is None:
+            return value
+        if isinstance(value, list):
+            if not all(isinstance(item, kind) for item in value):
+                value = self[name] = [kind(item) for item in value]
+        elif not isinstance(value, kind):
+            value = self[name] = kind(value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self})
+
+
+class PromptFacts(Result):
+    """The prompt of a decision."""
+
+    name: str | None
+    version: str | None
+    template: str | None
+    variables: Any
+
+
+class ModelFacts(Result):
+    """The model of a decision."""
+
+    provider: str | None
+    name: str | None
+    response_name: str | None
+    parameters: Any
+
+
+class Usage(Result):
+    """Tokens of a decision."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+
+
+class Failure(Result):
+    """How a decision failed."""
+
+    type: str | None
+    message: str | None
+
+
+class ProducerFacts(Result):
+    """Who emitted a decision."""
+
+    id: str | None
+    seq: int | None
+
+
+class MarkRecord(Result):
+    """A mark that is on record."""
+
+    mark_id: str
+    decision_id: str
+    reason: str
+    marked_by: str | None
+    recorded_at: str
+
+
+class CorrectionRecord(Result):
+    """A correction that is on record."""
+
+    correction_id: str
+    decision_id: str
+    output: Any
+    corrected_by: str
+    reason: str | None
+    supersedes: str | None
+    recorded_at: str
+
+
+class GroundTruth(Result):
+    """The effective correction of a decision."""
+
+    decision_id: str
+    output: Any
+    correction_id: str
+    corrected_by: str
+    recorded_at: str
+
+
+class ReplayRecord(Result):
+    """A replay, and what became of it."""
+
+    replay_id: str
+    decision_id: str
+    executor: str | None
+    overrides: dict[str, Any]
+    status: str
+    reason: str | None
+    result_decision_id: str | None
+    requested_by: str | None
+    idempotency_key: str | None
+    requested_at: str
+    completed_at: str | None
+    commit_id: int
+
+
+class DecisionRecord(Result):
+    """A decision. In a list it has no `marks`, `corrections`, `replays` and `ground_truth`."""
+
+    decision_id: str
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    kind: str
+    dialect: str | None
+    decision_type: str | None
+    service_name: str | None
+    status: str | None
+    input: Any
+    output: Any
+    prompt: PromptFacts
+    model: ModelFacts
+    tools: Any
+    usage: Usage
+    finish_reasons: list[str] | None
+    response_id: str | None
+    error: Failure
+    session_id: str | None
+    user_id: str | None
+    agent_name: str | None
+    function: str | None
+    tags: list[str] | None
+    metadata: Any
+    started_at: str
+    duration_ms: float | None
+    incorrect: bool
+    corrected: bool
+    replay_id: str | None
+    replay_of: str | None
+    replayability: str
+    lossiness: list[str] | None
+    producer: ProducerFacts
+    record_version: int | None
+    mapping_version: int
+    recorded_at: str
+    commit_id: int
+    digest: str
+    marks: list[MarkRecord]
+    corrections: list[CorrectionRecord]
+    replays: list[ReplayRecord]
+    ground_truth: GroundTruth | None
+
+    _nested: ClassVar[dict[str, type[Result]]] = {
+        "prompt": PromptFacts,
+        "model": ModelFacts,
+        "usage": Usage,
+        "error": Failure,
+        "producer": ProducerFacts,
+        "marks": MarkRecord,
+        "corrections": CorrectionRecord,
+        "replays": ReplayRecord,
+        "ground_truth": GroundTruth,
+    }
+
+
+class DecisionPage(Result):
+    """A page of decisions, newest first."""
+
+    next_cursor: str | None
+
+    _nested: ClassVar[dict[str, type[Result]]] = {"items": DecisionRecord}
+
+    @property
+    def decisions(self) -> list[DecisionRecord]:
+        """`page["items"]`; `page.items` is the method that every dict has."""
+        found: list[DecisionRecord] = self.__getattr__("items")
+        return found
+
+
+class Comparison(Result):
+    """A decision, a replay of it and the human correction side by side."""
+
+    verdict: str
+    why: str
+    decision: DecisionRecord
+    replay: ReplayRecord
+    result: DecisionRecord | None
+    ground_truth: GroundTruth | None
+    overrides: dict[str, Any]
+    differences: list[dict[str, Any]]
+    changes: list[dict[str, Any]]
+
+    _nested: ClassVar[dict[str, type[Result]]] = {
+        "decision": DecisionRecord,
+        "replay": ReplayRecord,
+        "result": DecisionRecord,
+        "ground_truth": GroundTruth,
+    }
+
+
+class SqlResult(Result):
+    """Rows of an SQL result; values by the order of the columns."""
+
+    columns: list[dict[str, str]]
+    rows: list[list[Any]]
+    truncated: bool
