@@ -11,6 +11,7 @@ Laws:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from opentelemetry.util.types import AnyValue
 from loopgrid import tracing
 from loopgrid.capture import Losses, capture, plain, text, utf8
 from loopgrid.config import CaptureLimits
+from loopgrid.errors import SpoolFull
 from loopgrid.health import Count, health, where
 from loopgrid.schema import RECORD_VERSION, SEMCONV_MODEL_PARAMETERS, Key, format_decision_id
 
@@ -66,6 +68,9 @@ def _guarded(what: Count, action: Callable[P, R], *args: P.args, **kwargs: P.kwa
     """Run a part of LoopGrid; if it fails, count that and return None."""
     try:
         return action(*args, **kwargs)
+    except SpoolFull:
+        # The settings ask for it to be raised (`when_full="raise"`).
+        raise
     except Exception as error:  # noqa: BLE001 - the one boundary between our failures and the application
         health.trouble(what, f"LoopGrid failed and the record suffers, the call does not: {where(error)}")
         return None
@@ -193,7 +198,9 @@ class Decision:
             return
         _guarded(Count.OUTPUT_FAILED, self._span.set_attribute, Key.ERROR_TYPE, error_type(error))
         message = _guarded(Count.OUTPUT_FAILED, self._message_of, error)
-        self._end(self._span, Status(StatusCode.ERROR, message))
+        # What the function raised comes first; that the record is lost is counted.
+        with contextlib.suppress(SpoolFull):
+            self._end(self._span, Status(StatusCode.ERROR, message))
 
     def _open_span(self) -> Span | None:
         if self._ended:

@@ -1,26 +1,28 @@
 """One OTLP/HTTP request and what its answer means.
 
-Only 200 is an acknowledgement. What may be tried again is the table of the OTLP specification; everything
-else is final. Imported when the first decision is sent: urllib3 and protobuf are not needed to decide.
+Only 200 is an acknowledgement. 400, 413 and 422 speak of the content, which no retry changes. A failing or busy
+server (408, 429, 5xx) may be asked again. Everything else (a key, a path, a proxy) needs a person; until then
+the decisions stay where they are. Imported when the first decision is sent: urllib3 and protobuf are not needed to decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
 import urllib3
 from google.protobuf.message import DecodeError
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from opentelemetry.sdk.trace import ReadableSpan
 
 from loopgrid.config import Config
 from loopgrid.headers import USER_AGENT, retry_after_s
-from loopgrid.outcome import Acknowledged, Outcome, Refused, TryAgain
+from loopgrid.outcome import Acknowledged, Blocked, Outcome, Refused, TryAgain
 
-RETRYABLE_STATUS: Final = frozenset({429, 502, 503, 504})
+RETRYABLE_STATUS: Final = frozenset({408, 429, *range(500, 600)})
+CONTENT_STATUS: Final = frozenset({400, 413, 422})
+TRACES: Final = "/v1/traces"
+LOGS: Final = "/v1/logs"
 MAX_ANSWER_BYTES: Final = 64 * 2**10
 
 
@@ -35,14 +37,14 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
         return Acknowledged(partial.rejected_spans, partial.error_message)
     if status in RETRYABLE_STATUS:
         return TryAgain(f"HTTP {status}", retry_after_s(headers))
-    return Refused(f"HTTP {status}")
+    return Refused(f"HTTP {status}") if status in CONTENT_STATUS else Blocked(f"HTTP {status}")
 
 
 class Transport:
     """Posts spans to one collector over kept-alive connections."""
 
     def __init__(self, config: Config) -> None:
-        self._url = f"{config.endpoint}/v1/traces"
+        self._endpoint = config.endpoint
         self._pool = urllib3.PoolManager(
             retries=False, timeout=urllib3.Timeout(total=config.delivery.request_timeout_s)
         )
@@ -50,12 +52,11 @@ class Transport:
         if config.api_key is not None:
             self._headers["Authorization"] = f"Bearer {config.api_key}"
 
-    def send(self, spans: Sequence[ReadableSpan]) -> Outcome:
-        """Post the spans once and judge the answer."""
-        body = encode_spans(spans).SerializeToString()
+    def send(self, path: str, body: bytes) -> Outcome:
+        """Post an export request once and judge the answer."""
         try:
             answer = self._pool.request(
-                "POST", self._url, body=body, headers=self._headers, redirect=False, preload_content=False
+                "POST", self._endpoint + path, body=body, headers=self._headers, redirect=False, preload_content=False
             )
             try:
                 content = answer.read(MAX_ANSWER_BYTES)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -84,6 +85,16 @@ class ReceivedSpan:
         return list(self.attributes.get("loopgrid.capture.lossiness", []))
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """One log record of an acknowledged request."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    attributes: dict[str, Any]
+
+
 class OtlpReceiver:
     """The receiver; `with OtlpReceiver() as receiver` starts it on a free port and stops it."""
 
@@ -92,6 +103,7 @@ class OtlpReceiver:
         self._script: deque[Answer] = deque()
         self.requests: list[Request] = []
         self.spans: list[ReceivedSpan] = []
+        self.events: list[ReceivedEvent] = []
         self.arrived = threading.Semaphore(0)
         """Released once per request, before it is answered."""
         self._server = _Server(self)
@@ -124,10 +136,13 @@ class OtlpReceiver:
         self.arrived.release()
         if scripted is not None and scripted.release is not None:
             scripted.release.wait(30)
-        answer = scripted or Answer(200 if request.path == "/v1/traces" else 404)
+        answer = scripted or Answer(200 if request.path in {"/v1/traces", "/v1/logs"} else 404)
         if answer.status == 200 and request.path == "/v1/traces":
             with self._lock:
                 self.spans.extend(_spans(request.body))
+        if answer.status == 200 and request.path == "/v1/logs":
+            with self._lock:
+                self.events.extend(_events(request.body))
         return answer
 
 
@@ -188,6 +203,18 @@ def _spans(body: bytes) -> list[ReceivedSpan]:
         for of_resource in request.resource_spans
         for of_scope in of_resource.scope_spans
         for span in of_scope.spans
+    ]
+
+
+def _events(body: bytes) -> list[ReceivedEvent]:
+    request = ExportLogsServiceRequest.FromString(body)
+    return [
+        ReceivedEvent(
+            record.event_name, record.trace_id.hex(), record.span_id.hex(), _values(record.attributes)
+        )
+        for of_resource in request.resource_logs
+        for of_scope in of_resource.scope_logs
+        for record in of_scope.log_records
     ]
 
 
