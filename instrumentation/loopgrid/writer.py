@@ -32,7 +32,7 @@ GATHER: Final = 512
 """Spans that are company enough to write at once."""
 ROUND: Final = 2048
 SPAN_OVERHEAD_BYTES: Final = 512
-UNLOSSY: Final = frozenset({Count.STARTED, Count.ACKNOWLEDGED, Count.REDACTED, Count.RECOVERED})
+UNLOSSY: Final = frozenset({Count.STARTED, Count.ACKNOWLEDGED, Count.REDACTED, Count.RECOVERED, Count.UNFINISHED})
 
 Record = tuple[spool.Kind, tuple[bytes, bytes], bytes, bytes]
 Group = tuple[bytes, bytes]
@@ -79,7 +79,8 @@ class Writer:
         self._fresh: deque[LiveSpan] = deque()
         self._open: list[tuple[LiveSpan, bool]] = []
         self._next_sync = 0.0
-        self._last_report = 0.0
+        self._urgent = False
+        self._last_report = time.monotonic()
         self._reported: tuple[object, object] = ({}, 0)
 
     def started(self, span: LiveSpan) -> None:
@@ -187,7 +188,7 @@ class Writer:
     def report_now(self) -> None:
         """Let losses not reported yet be reported without delay."""
         with self._changed:
-            self._last_report = 0.0
+            self._urgent = True
             self._changed.notify_all()
 
     def tidy(self) -> None:
@@ -286,7 +287,7 @@ class Writer:
         if self._open:
             waits.append(1.0)
         if self._losses() != self._reported[0]:
-            waits.append(self._last_report + LOSS_REPORT_S - now)
+            waits.append(0.0 if self._urgent else self._last_report + LOSS_REPORT_S - now)
         elif self._health.started != self._reported[1]:
             waits.append(self._last_report + self._limits.report_interval_s - now)
         return max(0.0, min(waits)) if waits else None
@@ -349,8 +350,9 @@ class Writer:
         if not changed and started == self._reported[1]:
             return
         now = time.monotonic()
-        if now < self._last_report + due_s and not (changed and self._closed):
+        if now < self._last_report + due_s and not (changed and (self._closed or self._urgent)):
             return
+        self._urgent = False
         self._last_report, self._reported = now, (losses, started)
         facts: dict[str, object] = {Key.PRODUCER_ID: self._producer_id, ReportKey.LAST_SEQ: started}
         for name, number in self._health.counters().items():

@@ -118,6 +118,11 @@ class OtlpReceiver:
         with self._lock:
             self._script.extend(answers)
 
+    def forget_script(self) -> None:
+        """Answer 200 from now on."""
+        with self._lock:
+            self._script.clear()
+
     def __enter__(self) -> Self:
         """Start serving."""
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -139,7 +144,7 @@ class OtlpReceiver:
         answer = scripted or Answer(200 if request.path in {"/v1/traces", "/v1/logs"} else 404)
         if answer.status == 200 and request.path == "/v1/traces":
             with self._lock:
-                self.spans.extend(_spans(request.body))
+                self.spans.extend(spans_of(request.body))
         if answer.status == 200 and request.path == "/v1/logs":
             with self._lock:
                 self.events.extend(_events(request.body))
@@ -196,7 +201,8 @@ def partial_success(rejected: int, message: str = "not today") -> Answer:
     return Answer(200, body=response.SerializeToString())
 
 
-def _spans(body: bytes) -> list[ReceivedSpan]:
+def spans_of(body: bytes) -> list[ReceivedSpan]:
+    """The spans of an export request."""
     request = ExportTraceServiceRequest.FromString(body)
     return [
         _received(span, _values(of_resource.resource.attributes))
