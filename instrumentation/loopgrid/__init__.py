@@ -18,13 +18,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loopgrid import errors
+from loopgrid.attach import attach, extract, in_context, inject
 from loopgrid.config import CaptureLimits, DeliveryLimits
 from loopgrid.decorator import decision
 from loopgrid.errors import LoopGridError
 from loopgrid.health import health as _health
 from loopgrid.prompt import Model, Prompt
 from loopgrid.span import Decision, current
-from loopgrid.tracing import configure, flush, shutdown
+from loopgrid.tracing import configure, flush, recover, shutdown
 from loopgrid.version import version
 
 if TYPE_CHECKING:
@@ -41,12 +42,17 @@ __all__ = [
     "Model",
     "Prompt",
     "__version__",
+    "attach",
     "configure",
     "counters",
     "current",
     "decision",
     "errors",
+    "extract",
     "flush",
+    "in_context",
+    "inject",
+    "recover",
     "shutdown",
 ]
 

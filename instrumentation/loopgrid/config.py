@@ -111,7 +111,7 @@ class Config:
         api_key: sent as `Authorization: Bearer`; never shown.
         disabled: decorated functions run as if they were not decorated. This is LoopGrid's own switch:
             `OTEL_SDK_DISABLED` silences telemetry, and a decision record is not telemetry.
-        spool_dir: folder of the durable queue; None chooses one of the user's.
+        spool_dirs: folders the durable queue may be in; the first that can be written is taken.
         durability: `async` (on disk within 100 ms) or `sync` (the decorated call returns after fsync).
         when_full: what happens to a decision that has no room: `block` (wait `full_wait_s`, then drop and
             count), `drop` (and count), or `raise` (`SpoolFull`, where the function itself did not raise).
@@ -123,7 +123,7 @@ class Config:
     service_name: str | None = None
     api_key: str | None = field(default=None, repr=False)
     disabled: bool = False
-    spool_dir: str | None = None
+    spool_dirs: tuple[str, ...] = ()
     durability: str = "async"
     when_full: str = "block"
     capture: CaptureLimits = CaptureLimits()
@@ -147,7 +147,8 @@ class Config:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> Config:
-        """Settings from the variables in `VARIABLES`; overrides that are not None win. `OTEL_SERVICE_NAME` stands in for an absent
+        """Settings from the variables in `VARIABLES`; overrides that are not None win. `OTEL_SERVICE_NAME`
+        stands in for an absent
         `LOOPGRID_SERVICE_NAME`.
 
         Raises:
@@ -158,26 +159,12 @@ class Config:
             "service_name": environ.get("LOOPGRID_SERVICE_NAME") or environ.get("OTEL_SERVICE_NAME") or None,
             "api_key": environ.get("LOOPGRID_API_KEY") or None,
             "disabled": _truth("LOOPGRID_DISABLED", environ.get("LOOPGRID_DISABLED", "")),
-            "spool_dir": environ.get("LOOPGRID_SPOOL_DIR") or None,
+            "spool_dirs": _spool_dirs(environ),
             "durability": environ.get("LOOPGRID_DURABILITY") or "async",
             "when_full": environ.get("LOOPGRID_WHEN_FULL") or "block",
         }
         values.update({name: value for name, value in overrides.items() if value is not None})
         return cls(**values)
-
-
-    @staticmethod
-    def spool_dirs_from_env(environ: Mapping[str, str]) -> list[Path]:
-        """Where the spool goes if nobody says: the user's state folder, else (a Lambda, a read-only home) one
-        of the user's own in the folder for temporary files.
-        """
-        state, home = environ.get("XDG_STATE_HOME"), environ.get("HOME")
-        folders = [Path(state)] if state else [Path(home) / ".local" / "state"] if home else []
-        own = f"loopgrid-{os.getuid()}"
-        return [
-            *(folder / "loopgrid" / "spool" for folder in folders),
-            Path(tempfile.gettempdir()) / own / "spool",
-        ]
 
 
 def checked_endpoint(text: str) -> str:
@@ -198,6 +185,19 @@ def checked_endpoint(text: str) -> str:
     if parts.query or parts.fragment or parts.username:
         raise Misconfigured(f"{advice}, without query, fragment or user")
     return text.rstrip("/")
+
+
+def _spool_dirs(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The folder that was named; else the user's state folder, then (a Lambda, a read-only home) one of the
+    user's own in the folder for temporary files.
+    """
+    named = environ.get("LOOPGRID_SPOOL_DIR")
+    if named:
+        return (named,)
+    state, home = environ.get("XDG_STATE_HOME"), environ.get("HOME")
+    folders = [Path(state)] if state else [Path(home) / ".local" / "state"] if home else []
+    folders.append(Path(tempfile.gettempdir()) / f"loopgrid-{os.getuid()}")
+    return tuple(str(folder / "loopgrid" / "spool") for folder in folders)
 
 
 def _truth(name: str, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""From a span to OTLP bytes: the one place every span passes on its way out, ours and other instrumentations'.
+"""From a span to OTLP bytes: the one place that every span passes, ours and other instrumentations'.
 
 The bytes are written here by hand. The generic encoder builds an object per attribute first and costs three
 times as much, on a thread that shares the interpreter with the application; what comes out is the same (a
@@ -11,10 +11,11 @@ names go, and the failure is counted. A batch is never dropped for one span.
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext, SpanKind, Status
 
 from loopgrid.health import Count, Health, where
 from loopgrid.schema import Key
@@ -55,9 +56,12 @@ class Ended(Protocol):
     def dropped_events(self) -> int: ...
     @property
     def dropped_links(self) -> int: ...
-    def get_span_context(self) -> SpanContext: ...
+    def get_span_context(self) -> SpanContext | None: ...
 
 
+imports: Final = threading.RLock()
+"""Held by our threads while they import, and by whoever forks: a module whose import was under way in another
+thread can never be imported in the child."""
 MAX_NESTING: Final = 32
 """Levels of lists and maps in an attribute; a collector refuses a request that nests past its own limit."""
 _MASK: Final = 2**64 - 1
@@ -101,30 +105,41 @@ def utf8(text: str) -> bytes:
     return text.encode(errors="replace")
 
 
+def _text(value: str) -> bytes:
+    return field(b"\x0a", utf8(value))
+
+
+def _integer(value: int) -> bytes:
+    if -(2**63) <= value < 2**63:
+        return b"\x18" + varint(value & _MASK)
+    return _text(str(value))
+
+
+_SCALARS: Final[dict[type, Callable[[Any], bytes]]] = {
+    str: _text,
+    bool: lambda value: b"\x10\x01" if value else b"\x10\x00",
+    int: _integer,
+    float: lambda value: b"\x21" + struct.pack("<d", value),
+    bytes: lambda value: field(b"\x3a", value),
+    type(None): lambda _: b"",
+}
+
+
 def any_value(value: object, depth: int = 0) -> bytes:
-    """An OTLP AnyValue. What has no form there is written as the text of its type's name."""
-    if isinstance(value, str):
-        return field(b"\x0a", utf8(value))
-    if isinstance(value, bool):
-        return b"\x10\x01" if value else b"\x10\x00"
-    if isinstance(value, int):
-        if -(2**63) <= value < 2**63:
-            return b"\x18" + varint(value & _MASK)
-        return field(b"\x0a", str(value).encode())
-    if isinstance(value, float):
-        return b"\x21" + struct.pack("<d", value)
-    if value is None:
-        return b""
-    if isinstance(value, bytes):
-        return field(b"\x3a", value)
+    """An OTLP AnyValue. What has no form there is written as the name of its type."""
+    form = _SCALARS.get(type(value))
+    if form is None:
+        form = next((found for kind, found in _SCALARS.items() if isinstance(value, kind)), None)
+    if form is not None:
+        return form(value)
     if depth >= MAX_NESTING:
-        return field(b"\x0a", b"$nested_too_deeply")
+        return _text("$nested_too_deeply")
     if isinstance(value, Mapping):
         entries = b"".join(field(b"\x0a", _entry(str(key), item, depth + 1)) for key, item in value.items())
         return field(b"\x32", entries)
     if isinstance(value, Sequence):
         return field(b"\x2a", b"".join(field(b"\x0a", any_value(item, depth + 1)) for item in value))
-    return field(b"\x0a", utf8(type(value).__qualname__))
+    return _text(type(value).__qualname__)
 
 
 def _entry(key: str, value: object, depth: int = 0) -> bytes:
@@ -159,7 +174,7 @@ def attributes(tag: bytes, pairs: Mapping[str, Any] | None) -> bytes:
 
 def encode(span: Ended) -> bytes:
     """An OTLP Span."""
-    context = span.get_span_context()
+    context = span.get_span_context() or INVALID_SPAN_CONTEXT
     parent = span.parent
     flags = int(context.trace_flags) | _HAS_REMOTE_FLAG
     parts = [
@@ -167,7 +182,9 @@ def encode(span: Ended) -> bytes:
         b"\x12\x08", context.span_id.to_bytes(8, "big"),
     ]  # fmt: skip
     if context.trace_state:
-        parts.append(field(b"\x1a", utf8(",".join(f"{key}={value}" for key, value in context.trace_state.items()))))
+        parts.append(
+            field(b"\x1a", utf8(",".join(f"{key}={value}" for key, value in context.trace_state.items())))
+        )
     if parent is not None:
         parts.append(b"\x22\x08" + parent.span_id.to_bytes(8, "big"))
         flags |= _IS_REMOTE_FLAG if parent.is_remote else 0
@@ -182,7 +199,11 @@ def encode(span: Ended) -> bytes:
         parts += [field(b"\x5a", _event(event)) for event in span.events]
     if span.links:
         parts += [field(b"\x6a", _link(link)) for link in span.links]
-    for tag, dropped in ((b"\x50", span.dropped_attributes), (b"\x60", span.dropped_events), (b"\x70", span.dropped_links)):
+    for tag, dropped in (
+        (b"\x50", span.dropped_attributes),
+        (b"\x60", span.dropped_events),
+        (b"\x70", span.dropped_links),
+    ):
         if dropped:
             parts.append(tag + varint(dropped))
     status = span.status
@@ -203,7 +224,9 @@ def _event(event: Any) -> bytes:
 def _link(link: Any) -> bytes:
     context = link.context
     flags = _HAS_REMOTE_FLAG | (_IS_REMOTE_FLAG if context.is_remote else 0)
-    body = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
+    body: bytes = (
+        b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
+    )
     body += attributes(b"\x22", link.attributes)
     if link.dropped_attributes:
         body += b"\x28" + varint(link.dropped_attributes)
@@ -215,11 +238,12 @@ def outgoing(span: Ended, redact: Redact | None, health: Health) -> bytes:
     written = encode(span)
     if redact is None:
         return written
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan  # noqa: PLC0415 - only who redacts pays
+    with imports:
+        from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan  # noqa: PLC0415 - only who redacts
 
     message = ProtoSpan.FromString(written)
     try:
-        number = redact(message)
+        health.count(Count.REDACTED, int(redact(message)))
     except Exception as error:  # noqa: BLE001 - rules are the user's code; failing closed is the law above
         health.trouble(
             Count.REDACTION_FAILED,
@@ -227,11 +251,7 @@ def outgoing(span: Ended, redact: Redact | None, health: Health) -> bytes:
         )
         message = ProtoSpan.FromString(written)
         _withhold(message)
-    else:
-        if number:
-            health.count(Count.REDACTED, number)
-    done: bytes = message.SerializeToString()
-    return done
+    return bytes(message.SerializeToString())
 
 
 def _withhold(message: ProtoSpan) -> None:
@@ -251,8 +271,9 @@ def event_from(span: bytes, event_name: str, observed_ns: int) -> bytes:
 
     Taken from what redaction has already seen, so that nothing leaves this way that may not leave the other.
     """
-    from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord  # noqa: PLC0415 - rare
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan  # noqa: PLC0415 - rare
+    with imports:
+        from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord  # noqa: PLC0415 - rare
+        from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan  # noqa: PLC0415 - rare
 
     source = ProtoSpan.FromString(span)
     record = LogRecord(
@@ -263,16 +284,13 @@ def event_from(span: bytes, event_name: str, observed_ns: int) -> bytes:
         event_name=event_name,
         attributes=source.attributes,
     )
-    done: bytes = record.SerializeToString()
-    return done
+    return bytes(record.SerializeToString())
 
 
 def log_record(event_name: str, time_ns: int, pairs: Mapping[str, Any]) -> bytes:
     """An OTLP LogRecord that speaks of no span."""
     stamp = struct.pack("<Q", time_ns)
-    return (
-        b"\x09" + stamp + attributes(b"\x32", pairs) + b"\x59" + stamp + field(b"\x62", utf8(event_name))
-    )
+    return b"\x09" + stamp + attributes(b"\x32", pairs) + b"\x59" + stamp + field(b"\x62", utf8(event_name))
 
 
 def resource_bytes(pairs: Mapping[str, Any]) -> bytes:

@@ -61,6 +61,10 @@ class Count(StrEnum):
     """A decision of an ended process was reported as started and never ended."""
     RECOVERED = "recovered"
     """A decision of an ended process was found in the spool and acknowledged."""
+    ATTACHED = "attached"
+    """Spans of other instrumentations taken over; unit: spans. `acknowledged` counts them, too."""
+    ATTACH_FAILED = "attach_failed"
+    """Lost to us: a span of the attached provider could not be taken over; unit: spans."""
     MIRROR_FAILED = "mirror_failed"
     """The decision is recorded, and could not be handed to the application's own provider."""
 

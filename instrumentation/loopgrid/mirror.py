@@ -66,7 +66,7 @@ def mirror_of(provider: TracerProvider) -> Mirror:
     resource = getattr(provider, "resource", None)
     if processor is None or resource is None:
         raise Misconfigured(
-            f"mirror is a {type(provider).__name__}: give a TracerProvider of opentelemetry.sdk.trace, set up "
-            "before loopgrid.configure(mirror=…)"
+            f"mirror is a {type(provider).__name__}: give a TracerProvider of opentelemetry.sdk.trace, "
+            "set up before loopgrid.configure(mirror=…)"
         )
     return Mirror(processor, resource)

@@ -34,7 +34,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Not delivered, and nothing will be before somebody changes a setting: the wrong key, the wrong server."""
+    """Not delivered, and nothing will be before somebody changes a setting: a wrong key, a wrong server."""
 
     reason: str
 

@@ -55,7 +55,8 @@ class Remains:
 
 def _connect(config: Config) -> Transport:
     # Loaded by the shipping thread, so that neither `import loopgrid` nor the first decision pays for it.
-    from loopgrid.transport import Transport  # noqa: PLC0415
+    with encode.imports:
+        from loopgrid.transport import Transport  # noqa: PLC0415
 
     return Transport(config)
 
@@ -94,6 +95,7 @@ class Shipper:
         self._acked = Position(0, 0)
         self._orphans: list[Orphan] = []
         self._next_scan = 0.0
+        self._scans = 0
 
     def put(self, span: Ended, group: tuple[bytes, bytes] | None = None) -> None:
         """Take over an ended span; errors as `Writer.put`."""
@@ -133,9 +135,9 @@ class Shipper:
             self._changed.notify_all()
             try:
                 self._changed.wait_for(
-                    lambda: self._settled >= target
-                    or self._blocked > blocked
-                    or (self._ending and self._absent),
+                    lambda: (
+                        self._settled >= target or self._blocked > blocked or (self._ending and self._absent)
+                    ),
                     max(0.0, deadline - time.monotonic()),
                 )
                 return self._settled >= target
@@ -146,6 +148,15 @@ class Shipper:
         """Wait like `drain`; True only if everything ever handed over was acknowledged."""
         in_time = self.drain(timeout_s)
         return in_time and self._lost == 0 and self.writer.lost == 0
+
+    def recover(self, timeout_s: float) -> bool:
+        """Look for what ended processes left, send it, and wait; True if nothing is left."""
+        self._start()
+        with self._changed:
+            scans = self._scans
+            self._next_scan = 0.0
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._scans > scans and not self._orphans, timeout_s)
 
     def undelivered(self) -> int:
         """Spans that are still on their way."""
@@ -181,7 +192,9 @@ class Shipper:
             self._changed.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             # A request under way ends with its own timeout; nobody has to wait for it.
-            self._thread.join(max(1.0, deadline - time.monotonic()) if self._settled >= self.writer.accepted else 0.0)
+            self._thread.join(
+                max(1.0, deadline - time.monotonic()) if self._settled >= self.writer.accepted else 0.0
+            )
         return delivered
 
     def abandon(self) -> None:
@@ -221,6 +234,7 @@ class Shipper:
     def _await_work(self) -> bool:
         """Wait until there is something to send; False when the end has come."""
         with self._changed:
+
             def due() -> bool:
                 return self._closed or self._has_own() or time.monotonic() >= self._next_scan
 
@@ -230,7 +244,11 @@ class Shipper:
                 return False
         if time.monotonic() >= self._next_scan:
             self._next_scan = time.monotonic() + ORPHAN_SCAN_S
-            self._orphans += spool.orphans(self._root, self._config.endpoint, self._writing.folder)
+            found = list(spool.orphans(self._root, self._config.endpoint, self._writing.folder))
+            with self._changed:
+                self._orphans += found
+                self._scans += 1
+                self._changed.notify_all()
         return True
 
     def _has_own(self) -> bool:
@@ -268,8 +286,10 @@ class Shipper:
                         orphan.acknowledge(left[-1].after)
                 self._report_unfinished(transport, orphan)
                 self._keep_damaged(orphan.reading)
-            self._orphans.pop(0)
             orphan.remove()
+            with self._changed:
+                self._orphans.pop(0)
+                self._changed.notify_all()
             self.writer.wake()
 
     def _report_unfinished(self, transport: Transport, orphan: Orphan) -> None:
@@ -389,7 +409,9 @@ class Shipper:
             try:
                 spool.set_aside(self._root, f"{path.parent.name}-{path.stem}.damaged", path.read_bytes())
             except OSError as error:
-                self._health.trouble(Count.DAMAGED, f"a damaged spool file could not be kept: {error.strerror}", 0)
+                self._health.trouble(
+                    Count.DAMAGED, f"a damaged spool file could not be kept: {error.strerror}", 0
+                )
             self._health.trouble(
                 Count.DAMAGED, f"a file of the spool is damaged and kept in {self._root / spool.REFUSED}"
             )

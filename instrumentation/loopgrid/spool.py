@@ -283,10 +283,12 @@ class Reading:
                 head = file.read(HEAD.size)
                 whole = len(head) == HEAD.size
                 length, checksum, code = HEAD.unpack(head) if whole else (0, 0, 0)
-                fits = whole and self.position.offset + HEAD.size + length <= size and length <= MAX_RECORD_BYTES
+                fits = (
+                    whole and self.position.offset + HEAD.size + length <= size and length <= MAX_RECORD_BYTES
+                )
                 payload = file.read(length) if fits else b""
                 if not fits or zlib.crc32(payload, zlib.crc32(head[8:9])) != checksum:
-                    # A tail is torn where the file ends inside of it, or where only zeros follow (a power cut).
+                    # A tail is torn where the file ends inside of it, or only zeros follow (a power cut).
                     torn = is_last and (not fits or not any(head + payload + file.read(2**16)))
                     if not torn:
                         self.damaged.append(path)

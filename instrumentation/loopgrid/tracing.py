@@ -36,9 +36,9 @@ from loopgrid.encode import Redact
 from loopgrid.errors import Misconfigured
 from loopgrid.health import Count, health, logger, where
 from loopgrid.live import LiveSpan
+from loopgrid.mirror import Mirror, mirror_of
 from loopgrid.schema import Key
 from loopgrid.shipper import Shipper
-from loopgrid.mirror import Mirror, mirror_of
 from loopgrid.spool import Writing
 from loopgrid.version import version
 
@@ -141,13 +141,9 @@ def checked_spool_dir(config: Config) -> Path:
     Raises:
         Misconfigured: none of the folders it may use can be written.
     """
-    folders = (
-        [Path(config.spool_dir).expanduser().absolute()]
-        if config.spool_dir is not None
-        else Config.spool_dirs_from_env(os.environ)
-    )
     reasons = []
-    for folder in folders:
+    for name in config.spool_dirs or (f"{tempfile.gettempdir()}/loopgrid",):
+        folder = Path(name).expanduser().absolute()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -155,8 +151,8 @@ def checked_spool_dir(config: Config) -> Path:
         except OSError as error:
             reasons.append(f"{folder} ({error.strerror})")
     raise Misconfigured(
-        f"the spool folder cannot be written: {', '.join(reasons)}. Without it decisions would be lost when the "
-        "process is killed; make it writable, or name another with LOOPGRID_SPOOL_DIR or "
+        f"the spool folder cannot be written: {', '.join(reasons)}. Without it decisions would be lost when "
+        "the process is killed; make it writable, or name another with LOOPGRID_SPOOL_DIR or "
         "loopgrid.configure(spool_dir=…)"
     )
 
@@ -189,6 +185,7 @@ class _Process:
     def after_fork_in_child(self) -> None:
         # The parent sends what it holds. Its lock may be held in this copy, its sockets are shared and its
         # thread is gone: everything is made anew, with a producer id of its own, at the next decision.
+        encode.imports.release()
         self.lock = threading.RLock()
         if self.pipeline is not None:
             self.pipeline.abandon()
@@ -198,7 +195,11 @@ class _Process:
 
 _process: Final = _Process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.after_fork_in_child)
+    os.register_at_fork(
+        before=encode.imports.acquire,
+        after_in_parent=encode.imports.release,
+        after_in_child=_process.after_fork_in_child,
+    )
 
 
 def settings() -> Config:
@@ -251,7 +252,8 @@ def configure(
 ) -> None:
     """Set how this process records decisions. Call it once, before the first decision.
 
-    What is left out comes from the environment (docs/settings.md) or has its default. Called again, it first delivers what was
+    What is left out comes from the environment (docs/settings.md) or has its default. Called again, it
+    first delivers what was
     recorded under the old settings, within their `exit_flush_s`.
 
     Args:
@@ -277,7 +279,7 @@ def configure(
         service_name=service_name,
         api_key=api_key,
         disabled=disabled,
-        spool_dir=spool_dir,
+        spool_dirs=None if spool_dir is None else (spool_dir,),
         durability=durability,
         when_full=when_full,
         capture=capture,
@@ -322,6 +324,21 @@ def flush(timeout_s: float = 10.0) -> bool:
     """
     pipeline = _process.pipeline
     return pipeline is None or pipeline.shipper.flush(timeout_s)
+
+
+def recover(timeout_s: float = 60.0) -> bool:
+    """Send what ended processes left in the spool, and wait for the answer.
+
+    Any process that records does this in the background; call it where a short one shall not end before.
+
+    Args:
+        timeout_s: seconds to wait at most.
+
+    Returns:
+        True if nothing of an ended process waits any more.
+    """
+    pipeline = active()
+    return pipeline is None or pipeline.shipper.recover(timeout_s)
 
 
 def drain(timeout_s: float) -> bool:

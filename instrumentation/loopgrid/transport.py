@@ -1,8 +1,9 @@
 """One OTLP/HTTP request and what its answer means.
 
-Only 200 is an acknowledgement. 400, 413 and 422 speak of the content, which no retry changes. A failing or busy
-server (408, 429, 5xx) may be asked again. Everything else (a key, a path, a proxy) needs a person; until then
-the decisions stay where they are. Imported when the first decision is sent: urllib3 and protobuf are not needed to decide.
+Only 200 is an acknowledgement. 400, 413 and 422 speak of the content, which no retry changes. A failing or
+busy server (408, 429, 5xx) may be asked again. Everything else (a key, a path, a proxy) needs a person; until
+then the decisions stay where they are. Imported when the first decision is sent: urllib3 and protobuf are not
+needed to decide.
 """
 
 from __future__ import annotations
@@ -56,7 +57,12 @@ class Transport:
         """Post an export request once and judge the answer."""
         try:
             answer = self._pool.request(
-                "POST", self._endpoint + path, body=body, headers=self._headers, redirect=False, preload_content=False
+                "POST",
+                self._endpoint + path,
+                body=body,
+                headers=self._headers,
+                redirect=False,
+                preload_content=False,
             )
             try:
                 content = answer.read(MAX_ANSWER_BYTES)

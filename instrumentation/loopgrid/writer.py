@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
+
 from loopgrid import encode, spool
 from loopgrid.config import Config
 from loopgrid.encode import Ended, Redact
@@ -32,7 +34,17 @@ GATHER: Final = 512
 """Spans that are company enough to write at once."""
 ROUND: Final = 2048
 SPAN_OVERHEAD_BYTES: Final = 512
-UNLOSSY: Final = frozenset({Count.STARTED, Count.ACKNOWLEDGED, Count.REDACTED, Count.RECOVERED, Count.UNFINISHED})
+UNLOSSY: Final = frozenset(
+    {
+        Count.STARTED,
+        Count.ACKNOWLEDGED,
+        Count.REDACTED,
+        Count.RECOVERED,
+        Count.UNFINISHED,
+        Count.ATTACHED,
+    }
+)
+"""Counters that speak of no loss: that they moved is reported with the next report only."""
 
 Record = tuple[spool.Kind, tuple[bytes, bytes], bytes, bytes]
 Group = tuple[bytes, bytes]
@@ -116,9 +128,12 @@ class Writer:
                 self._hurry += 1
                 self._changed.notify_all()
                 try:
-                    durable = self._changed.wait_for(
-                        lambda: self.synced >= number or self._broken, self._limits.full_wait_s + RETRY_S
-                    ) and self.synced >= number
+                    durable = (
+                        self._changed.wait_for(
+                            lambda: self.synced >= number or self._broken, self._limits.full_wait_s + RETRY_S
+                        )
+                        and self.synced >= number
+                    )
                 finally:
                     self._hurry -= 1
                 if not durable:
@@ -152,11 +167,13 @@ class Writer:
     def _refuse(self) -> None:
         self._drop(
             Count.SPOOL_FULL,
-            f"decisions are lost: {self._limits.max_spool_bytes} bytes wait in {self._writing.folder}, or its "
-            "disk takes no more; look at the disk and at the collector",
+            f"decisions are lost: {self._limits.max_spool_bytes} bytes wait in {self._writing.folder}, or "
+            "its disk takes no more; look at the disk and at the collector",
         )
         if self._when_full == "raise":
-            raise SpoolFull(f"no room for another decision in {self._writing.folder}: see loopgrid.counters()")
+            raise SpoolFull(
+                f"no room for another decision in {self._writing.folder}: is the collector up, the disk full?"
+            )
 
     def _not_durable(self) -> None:
         self._health.trouble(
@@ -250,7 +267,8 @@ class Writer:
     def _trouble(self, error: OSError) -> None:
         self._health.trouble(
             Count.NOT_DURABLE,
-            f"the spool {self._writing.folder} cannot be written ({error.strerror}); decisions wait in memory",
+            f"the spool {self._writing.folder} cannot be written ({error.strerror}); decisions wait in "
+            "memory",
         )
         with self._changed:
             self._broken = True
@@ -266,7 +284,8 @@ class Writer:
         with self._changed:
             self._idle = True
             self._changed.wait_for(
-                lambda: self._pending or self._closed or self._hurry or self._timeout() == 0.0, self._timeout()
+                lambda: self._pending or self._closed or self._hurry or self._timeout() == 0.0,
+                self._timeout(),
             )
             self._idle = False
             if not self._hurry and not self._closed and 0 < len(self._pending) < GATHER:
@@ -299,7 +318,7 @@ class Writer:
             self._next_sync = now + SYNC_INTERVAL_S
 
     def _encoded(self, parcel: _Parcel) -> Iterator[Record]:
-        context = parcel.span.get_span_context()
+        context = parcel.span.get_span_context() or INVALID_SPAN_CONTEXT
         key = spool.key_of(context.trace_id, context.span_id)
         try:
             yield spool.Kind.SPAN, parcel.group, key, encode.outgoing(parcel.span, self._redact, self._health)
