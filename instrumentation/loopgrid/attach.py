@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from opentelemetry import context as contexts
-from opentelemetry.propagate import extract as _extract
-from opentelemetry.propagate import inject as _inject
 
 from loopgrid import encode, tracing
 from loopgrid.errors import Misconfigured
@@ -157,11 +155,16 @@ def in_context(function: Callable[P, R]) -> Callable[P, R]:
 
 def inject(carrier: dict[str, str] | None = None) -> dict[str, str]:
     """The trace of this moment as W3C headers for another process, written by OpenTelemetry's propagators."""
+    # Loading the propagators costs more than all the rest; who does not carry context does not pay.
+    from opentelemetry.propagate import inject as write  # noqa: PLC0415
+
     carried = {} if carrier is None else carrier
-    _inject(carried)
+    write(carried)
     return carried
 
 
 def extract(carrier: Mapping[str, str]) -> contexts.Context:
     """The context that `inject` wrote in another process: `opentelemetry.context.attach` makes it current."""
-    return _extract(dict(carrier))
+    from opentelemetry.propagate import extract as read  # noqa: PLC0415 - as in `inject`
+
+    return read(dict(carrier))

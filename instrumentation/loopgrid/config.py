@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -196,6 +195,8 @@ def _spool_dirs(environ: Mapping[str, str]) -> tuple[str, ...]:
         return (named,)
     state, home = environ.get("XDG_STATE_HOME"), environ.get("HOME")
     folders = [Path(state)] if state else [Path(home) / ".local" / "state"] if home else []
+    import tempfile  # noqa: PLC0415 - costs an import what the first decision may pay
+
     folders.append(Path(tempfile.gettempdir()) / f"loopgrid-{os.getuid()}")
     return tuple(str(folder / "loopgrid" / "spool") for folder in folders)
 

@@ -95,14 +95,22 @@ def varint(number: int) -> bytes:
     return bytes(written)
 
 
+_SMALL: Final = 2**11
+_LENGTHS: Final = [varint(number) for number in range(_SMALL)]
+
+
 def field(tag: bytes, body: bytes) -> bytes:
     """A length-delimited protobuf field."""
-    return tag + varint(len(body)) + body
+    size = len(body)
+    return tag + (_LENGTHS[size] if size < _SMALL else varint(size)) + body
 
 
 def utf8(text: str) -> bytes:
     """UTF-8; a lone surrogate, which protobuf refuses, becomes `?`."""
-    return text.encode(errors="replace")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")
 
 
 def _text(value: str) -> bytes:
@@ -161,15 +169,23 @@ def _head(key: str) -> bytes:
 
 
 def attributes(tag: bytes, pairs: Mapping[str, Any] | None) -> bytes:
-    """Repeated KeyValue fields."""
+    """Repeated KeyValue fields. Most values are text, which is written here without a call for each part."""
     if not pairs:
         return b""
-    written = []
+    parts: list[bytes] = []
     for key, value in dict(pairs).items():
-        body = any_value(value)
-        entry = _head(key) + varint(len(body)) + body
-        written.append(tag + varint(len(entry)) + entry)
-    return b"".join(written)
+        if type(value) is str:
+            data = utf8(value)
+            size = len(data)
+            body = b"\x0a" + (_LENGTHS[size] if size < _SMALL else varint(size)) + data
+        else:
+            body = any_value(value)
+        head = _heads.get(key) or _head(key)
+        size = len(body)
+        length = _LENGTHS[size] if size < _SMALL else varint(size)
+        size += len(head) + len(length)
+        parts += (tag, _LENGTHS[size] if size < _SMALL else varint(size), head, length, body)
+    return b"".join(parts)
 
 
 def encode(span: Ended) -> bytes:

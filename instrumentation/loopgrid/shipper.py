@@ -35,6 +35,7 @@ ORPHAN_SCAN_S: Final = 60.0
 """Seconds between two looks for what ended processes left."""
 TRACES: Final = "/v1/traces"
 LOGS: Final = "/v1/logs"
+BURST_PAUSE_S: Final = 0.25
 COUNTED: Final = frozenset({Kind.SPAN, Kind.VOID})
 
 
@@ -261,10 +262,17 @@ class Shipper:
                 batch = [item for item in read if item.after > self._acked]
                 self._deliver(transport, batch, Count.ACKNOWLEDGED)
                 self._acknowledge(read[-1].after)
+                self._give_way()
                 self._settle(sum(item.kind in COUNTED for item in batch))
             self._keep_damaged(self._reading)
             self._acknowledge(self._reading.position)
             self.writer.wake()
+
+    def _give_way(self) -> None:
+        """While the application decides in a burst, sending can wait and the interpreter is left to it."""
+        if self.writer.is_busy and not self._waiting and not self._ending:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._ending or self._closed, BURST_PAUSE_S)
 
     def _acknowledge(self, position: Position) -> None:
         self._acked = max(self._acked, position)

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 MAGIC: Final = b"LGSPOOL1"
 HEAD: Final = struct.Struct("<IIB")
@@ -52,16 +52,18 @@ class Kind(IntEnum):
     """In place of a span that could not be encoded, so that counting stays true."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(NamedTuple):
     """A place in a producer's segments."""
 
     segment: int
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+FIRST: Final = Position(1, 0)
+"""Where a producer's first segment begins."""
+
+
+class Item(NamedTuple):
     """One record, with the resource and scope it belongs to."""
 
     kind: Kind
@@ -253,7 +255,7 @@ class Reading:
 
     folder: Path
     keep_starts: bool = False
-    position: Position = Position(1, 0)
+    position: Position = FIRST
     starts: dict[bytes, Item] = field(default_factory=dict)
     damaged: list[Path] = field(default_factory=list)
     _contexts: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)

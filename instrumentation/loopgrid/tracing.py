@@ -18,7 +18,6 @@ import contextlib
 import itertools
 import os
 import random
-import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import Link, Span, SpanContext, TraceFlags, get_current_span
 from opentelemetry.util.types import AnyValue
 
@@ -38,11 +36,10 @@ from loopgrid.health import Count, health, logger, where
 from loopgrid.live import LiveSpan
 from loopgrid.mirror import Mirror, mirror_of
 from loopgrid.schema import Key
-from loopgrid.shipper import Shipper
-from loopgrid.spool import Writing
 from loopgrid.version import version
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.trace import TracerProvider
 
 SCOPE: Final = "loopgrid"
@@ -76,6 +73,11 @@ class Pipeline:
     """
 
     def __init__(self, config: Config, redact: Redact | None = None, mirror: Mirror | None = None) -> None:
+        # The first decision pays for what an import need not: half of `import loopgrid` would be these.
+        with encode.imports:
+            from loopgrid.shipper import Shipper  # noqa: PLC0415
+            from loopgrid.spool import Writing  # noqa: PLC0415
+
         self.config = config
         self.producer_id = str(uuid.uuid4())
         root = checked_spool_dir(config)
@@ -141,6 +143,8 @@ def checked_spool_dir(config: Config) -> Path:
     Raises:
         Misconfigured: none of the folders it may use can be written.
     """
+    import tempfile  # noqa: PLC0415 - as the pipeline's own imports
+
     reasons = []
     for name in config.spool_dirs or (f"{tempfile.gettempdir()}/loopgrid",):
         folder = Path(name).expanduser().absolute()
@@ -158,6 +162,8 @@ def checked_spool_dir(config: Config) -> Path:
 
 
 def _resource(config: Config, producer_id: str) -> Resource:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - as the pipeline's own imports
+
     # Resource.create adds what the application says in OTEL_RESOURCE_ATTRIBUTES; ours wins.
     attributes = {"service.instance.id": producer_id}
     if config.service_name is not None:

@@ -33,6 +33,8 @@ LOSS_REPORT_S: Final = 1.0
 GATHER: Final = 512
 """Spans that are company enough to write at once."""
 ROUND: Final = 2048
+BUSY: Final = 64
+"""Spans waiting to be written at which the application is in a burst."""
 SPAN_OVERHEAD_BYTES: Final = 512
 UNLOSSY: Final = frozenset(
     {
@@ -201,6 +203,11 @@ class Writer:
                 return self._changed.wait_for(lambda: self.synced >= number, timeout_s)
             finally:
                 self._hurry -= 1
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether decisions come faster than one by one."""
+        return len(self._pending) >= BUSY
 
     def report_now(self) -> None:
         """Let losses not reported yet be reported without delay."""

@@ -2,8 +2,8 @@
 
     python -m tests.crash.emit_kill --rounds 200 --durability sync
 
-`sync` must lose nothing whose call returned; `async` nothing that had returned 100 ms before the kill; what is
-missing must be the end of the sequence.
+`sync` must lose nothing whose call returned; `async` nothing that had returned 100 ms before the kill; what
+is missing must be the end of the sequence.
 """
 
 from __future__ import annotations
@@ -131,13 +131,11 @@ def main() -> int:
     rounds = []
     for index in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            rounds.append(
-                one_round(Path(folder), options.durability, dice, collector_up=index % 2 == 0)
-            )
+            rounds.append(one_round(Path(folder), options.durability, dice, collector_up=index % 2 == 0))
     lost = sum(len(each.lost) for each in rounds)
     holes = sum(each.holes for each in rounds)
     print(
-        f"{options.durability}: {len(rounds)} kills, {sum(each.returned for each in rounds)} decisions returned, "
+        f"{options.durability}: {len(rounds)} kills, {sum(each.returned for each in rounds)} returned, "
         f"{sum(each.promised for each in rounds)} promised, {lost} of them lost; "
         f"{sum(each.unpromised for each in rounds)} younger ones lost; {holes} holes in the sequence"
     )
