@@ -192,7 +192,8 @@ def encode(span: Ended) -> bytes:
     """An OTLP Span."""
     context = span.get_span_context() or INVALID_SPAN_CONTEXT
     parent = span.parent
-    flags = int(context.trace_flags) | _HAS_REMOTE_FLAG
+    # The bits that the stock exporter writes, so that a span exported by both is one and the same.
+    flags = _HAS_REMOTE_FLAG
     parts = [
         b"\x0a\x10", context.trace_id.to_bytes(16, "big"),
         b"\x12\x08", context.span_id.to_bytes(8, "big"),

@@ -116,6 +116,8 @@ class Shipper:
                 raise
 
     def _wake(self) -> None:
+        if self._thread is None:
+            self._start()
         with self._changed:
             self._changed.notify_all()
 
@@ -189,6 +191,11 @@ class Shipper:
         delivered = self.flush(timeout_s)
         self.writer.join(max(1.0, deadline - time.monotonic()))
         with self._changed:
+            if self._settled >= self.writer.accepted:
+                # The collector is there, so it gets the last report, too.
+                self._changed.wait_for(
+                    lambda: not self._has_own() or self._absent, max(0.0, deadline - time.monotonic())
+                )
             self._closed = True
             self._changed.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():

@@ -100,7 +100,7 @@ class Writer:
     def started(self, span: LiveSpan) -> None:
         """Remember an open decision, so that its start is on disk if the process is killed."""
         self._fresh.append(span)
-        if self._idle:
+        if self._idle or self._thread is None:
             with self._changed:
                 self._begin()
                 self._changed.notify_all()
@@ -290,10 +290,11 @@ class Writer:
     def _take(self) -> list[_Parcel]:
         with self._changed:
             self._idle = True
-            self._changed.wait_for(
-                lambda: self._pending or self._closed or self._hurry or self._timeout() == 0.0,
-                self._timeout(),
-            )
+            while not (self._pending or self._closed or self._hurry):
+                timeout_s = self._timeout()
+                if timeout_s == 0.0:
+                    break
+                self._changed.wait(timeout_s)
             self._idle = False
             if not self._hurry and not self._closed and 0 < len(self._pending) < GATHER:
                 # Company for one write. Nobody notifies for it: the time passes, or somebody is in a hurry.
@@ -309,9 +310,8 @@ class Writer:
         if self._writing.dirty:
             waits.append(self._next_sync - now)
         if self._fresh:
-            waits.append(START_AFTER_S)
-        if self._open:
-            waits.append(1.0)
+            waits.append(START_AFTER_S - _age_s(self._fresh[0]))
+        waits += [self._limits.open_report_s - _age_s(span) for span, told in self._open if not told]
         if self._losses() != self._reported[0]:
             waits.append(0.0 if self._urgent else self._last_report + LOSS_REPORT_S - now)
         elif self._health.started != self._reported[1]:
@@ -385,6 +385,10 @@ class Writer:
             facts[ReportKey.COUNT_PREFIX + name] = number
         body = encode.log_record(ReportKey.REPORT_EVENT, time.time_ns(), facts)
         yield spool.Kind.EVENT, self._group, bytes(24), body
+
+
+def _age_s(span: LiveSpan) -> float:
+    return (time.time_ns() - span.start_time) / 1e9
 
 
 def estimate(span: Ended) -> int:
