@@ -22,6 +22,14 @@ settings.register_profile("loopgrid", derandomize=True, database=None, deadline=
 settings.load_profile("loopgrid")
 
 
+@pytest.fixture(autouse=True)
+def own_spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test finds what another one left unsent, and none writes to the user's own folder."""
+    folder = tmp_path_factory.mktemp("spool")
+    monkeypatch.setenv("LOOPGRID_SPOOL_DIR", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The folder that holds pyproject.toml."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loopgrid import errors
+from loopgrid.attach import attach, extract, in_context, inject
 from loopgrid.config import CaptureLimits, DeliveryLimits
 from loopgrid.deciding import decide
 from loopgrid.decorator import decision
@@ -27,7 +28,7 @@ from loopgrid.prompt import Model, Prompt
 from loopgrid.redaction import Redaction
 from loopgrid.span import Decision, current
 from loopgrid.steps import step, tool
-from loopgrid.tracing import configure, flush, shutdown
+from loopgrid.tracing import configure, flush, recover, shutdown
 from loopgrid.version import version
 
 if TYPE_CHECKING:
@@ -47,13 +48,18 @@ __all__ = [
     "Prompt",
     "Redaction",
     "__version__",
+    "attach",
     "configure",
     "counters",
     "current",
     "decide",
     "decision",
     "errors",
+    "extract",
     "flush",
+    "in_context",
+    "inject",
+    "recover",
     "shutdown",
     "step",
     "tool",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,9 +15,19 @@ from loopgrid.redaction import Redaction
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:8000"
 VARIABLES: Final = frozenset(
-    {"LOOPGRID_ENDPOINT", "LOOPGRID_SERVICE_NAME", "LOOPGRID_API_KEY", "LOOPGRID_DISABLED"}
+    {
+        "LOOPGRID_ENDPOINT",
+        "LOOPGRID_SERVICE_NAME",
+        "LOOPGRID_API_KEY",
+        "LOOPGRID_DISABLED",
+        "LOOPGRID_SPOOL_DIR",
+        "LOOPGRID_DURABILITY",
+        "LOOPGRID_WHEN_FULL",
+    }
 )
 """Every environment variable of LoopGrid's that this side reads."""
+DURABILITIES: Final = ("async", "sync")
+POLICIES: Final = ("block", "raise", "drop")
 _USER: Final = re.compile(r"//[^/]*@")
 """User and password in a URL: they are in no message."""
 
@@ -65,29 +77,40 @@ class DeliveryLimits:
     """How decisions travel to the collector, and how long anything waits.
 
     Attributes:
-        max_queue_bytes: estimated bytes held in memory for decisions not acknowledged yet.
+        max_queue_bytes: estimated bytes held in memory for decisions not on disk yet.
+        max_spool_bytes: bytes of this process's decisions that may wait on disk.
+        max_spool_age_s: seconds after which what an ended process left unsent is dropped and counted.
+        max_segment_bytes: size at which the spool begins another file; removed whole once acknowledged.
         max_batch_spans: decisions in one request.
-        max_batch_bytes: estimated bytes in one request.
-        linger_s: seconds a decision waits for company before it is sent.
-        queue_wait_s: seconds the calling thread waits for room in a full queue. It does not wait
-            while the collector is known to be unreachable.
+        max_batch_bytes: bytes in one request.
+        linger_s: seconds a decision waits for company before it is written to disk. With the default and a
+            disk that keeps up, it is on disk within 100 ms.
+        full_wait_s: seconds the calling thread waits for room where the spool is full and the policy is to
+            block, or for the disk where durability is `sync`. Once it waited in vain it does not wait again
+            until there was room.
+        open_report_s: seconds after which a decision that is still open is reported to the ledger as such.
+        report_interval_s: seconds between two reports of the counters where only the sequence moved on.
         request_timeout_s: seconds one request may take.
         first_backoff_s: seconds before the first retry; doubles with each.
         max_backoff_s: seconds between two retries at most, unless the server asks for more.
-        max_retry_s: seconds after which a batch that could not be delivered is given up and counted.
         exit_flush_s: seconds the end of the process waits for what is still on its way. It does not wait
-            for a collector that is not there: one that refuses the connection is asked once more.
+            for a collector that is not there: one that refuses the connection is asked once more. What is
+            left stays in the spool for the next start.
     """
 
     max_queue_bytes: int = 64 * 2**20
+    max_spool_bytes: int = 2**30
+    max_spool_age_s: float = 30 * 86400.0
+    max_segment_bytes: int = 16 * 2**20
     max_batch_spans: int = 512
     max_batch_bytes: int = 8 * 2**20
-    linger_s: float = 0.1
-    queue_wait_s: float = 0.1
+    linger_s: float = 0.02
+    full_wait_s: float = 0.1
+    open_report_s: float = 60.0
+    report_interval_s: float = 30.0
     request_timeout_s: float = 10.0
     first_backoff_s: float = 0.1
     max_backoff_s: float = 5.0
-    max_retry_s: float = 600.0
     exit_flush_s: float = 5.0
 
 
@@ -101,6 +124,10 @@ class Config:
         api_key: sent as `Authorization: Bearer`; never shown.
         disabled: decorated functions run as if they were not decorated. This is LoopGrid's own switch:
             `OTEL_SDK_DISABLED` silences telemetry, and a decision record is not telemetry.
+        spool_dirs: folders the durable queue may be in; the first that can be written is taken.
+        durability: `async` (on disk within 100 ms) or `sync` (the decorated call returns after fsync).
+        when_full: what happens to a decision that has no room: `block` (wait `full_wait_s`, then drop and
+            count), `drop` (and count), or `raise` (`SpoolFull`, where the function itself did not raise).
         capture: limits on what is recorded.
         delivery: limits on how it is sent.
         redact: what is taken out of every span before it leaves this process.
@@ -110,6 +137,9 @@ class Config:
     service_name: str | None = None
     api_key: str | None = field(default=None, repr=False)
     disabled: bool = False
+    spool_dirs: tuple[str, ...] = field(default_factory=lambda: _spool_dirs({}))
+    durability: str = "async"
+    when_full: str = "block"
     capture: CaptureLimits = CaptureLimits()
     delivery: DeliveryLimits = DeliveryLimits()
     redact: Redaction | None = None
@@ -126,6 +156,9 @@ class Config:
             raise Misconfigured(
                 f"redact is {given!r}: write redact=loopgrid.Redaction(keys=[…], patterns=[…], callback=…)"
             )
+        for name, choices in (("durability", DURABILITIES), ("when_full", POLICIES)):
+            if (value := getattr(self, name)) not in choices:
+                raise Misconfigured(f"{name} is {value!r}: write one of {', '.join(choices)}")
         for limits in (self.capture, self.delivery):
             for limit in fields(limits):
                 value = getattr(limits, limit.name)
@@ -134,8 +167,8 @@ class Config:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> Config:
-        """Settings from `LOOPGRID_ENDPOINT`, `LOOPGRID_SERVICE_NAME`, `LOOPGRID_API_KEY` and
-        `LOOPGRID_DISABLED`; overrides that are not None win. `OTEL_SERVICE_NAME` stands in for an absent
+        """Settings from the variables in `VARIABLES`; overrides that are not None win. `OTEL_SERVICE_NAME`
+        stands in for an absent
         `LOOPGRID_SERVICE_NAME`.
 
         Raises:
@@ -146,6 +179,9 @@ class Config:
             "service_name": environ.get("LOOPGRID_SERVICE_NAME") or environ.get("OTEL_SERVICE_NAME") or None,
             "api_key": environ.get("LOOPGRID_API_KEY") or None,
             "disabled": _truth("LOOPGRID_DISABLED", environ.get("LOOPGRID_DISABLED", "")),
+            "spool_dirs": _spool_dirs(environ),
+            "durability": environ.get("LOOPGRID_DURABILITY") or "async",
+            "when_full": environ.get("LOOPGRID_WHEN_FULL") or "block",
         }
         values.update({name: value for name, value in overrides.items() if value is not None})
         return cls(**values)
@@ -169,6 +205,21 @@ def checked_endpoint(text: str) -> str:
     if parts.query or parts.fragment or parts.username:
         raise Misconfigured(f"{advice}, without query, fragment or user")
     return text.rstrip("/")
+
+
+def _spool_dirs(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The folder that was named; else the user's state folder, then (a Lambda, a read-only home) one of the
+    user's own in the folder for temporary files.
+    """
+    named = environ.get("LOOPGRID_SPOOL_DIR")
+    if named:
+        return (named,)
+    state, home = environ.get("XDG_STATE_HOME"), environ.get("HOME")
+    folders = [Path(state)] if state else [Path(home) / ".local" / "state"] if home else []
+    import tempfile  # noqa: PLC0415 - costs an import what the first decision may pay
+
+    folders.append(Path(tempfile.gettempdir()) / f"loopgrid-{os.getuid()}")
+    return tuple(str(folder / "loopgrid" / "spool") for folder in folders)
 
 
 def _truth(name: str, text: str) -> bool:

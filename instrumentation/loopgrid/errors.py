@@ -84,6 +84,10 @@ class Unavailable(Retryable):
     """The server answers that it cannot serve now, or what was sent has not arrived yet."""
 
 
+class SpoolFull(Retryable):
+    """There is no room on disk for one more decision, and the settings say to raise then."""
+
+
 class Fatal(LoopGridError):
     """Nothing works before somebody changes the set-up."""
 

@@ -35,20 +35,38 @@ class Count(StrEnum):
     """One stated fact (usage, model, metadata…) could not be recorded; unit: facts."""
     FACT_LATE = "fact_late"
     """One fact was stated after its decision had ended; unit: facts."""
-    REDACTED = "redacted"
-    """Taken out before it left, as `Redaction` asks; unit: values."""
-    QUEUE_FULL = "queue_full"
-    """Dropped: the queue was full."""
+    SPOOL_FULL = "spool_full"
+    """Dropped: the spool was full, or its disk took nothing, and the policy allows it."""
+    NOT_DURABLE = "not_durable"
+    """`sync` was asked for and the disk did not confirm in time; the decision may still arrive."""
+    EXPIRED = "expired"
+    """Dropped: it had waited in the spool of an ended process longer than `max_spool_age_s`."""
     CLOSED = "closed"
     """Dropped: LoopGrid had been shut down."""
     REFUSED = "refused"
-    """Lost: the collector refused the request for good."""
+    """The collector refused it for good; it is kept in the spool folder under `refused`."""
+    BLOCKED = "blocked"
+    """The collector wants another key, or is none; decisions wait in the spool. Unit: requests."""
     REJECTED = "rejected"
-    """Lost: the collector took the request and rejected this decision."""
-    GIVEN_UP = "given_up"
-    """Lost: not deliverable within the retry limit, or before the process ended."""
+    """The collector took the request and rejected this decision; it is in its quarantine."""
+    DAMAGED = "damaged"
+    """A file of the spool was damaged and is kept under `refused`; unit: files."""
     DEFECT = "defect"
     """Lost: it could not be encoded, or a defect of ours."""
+    REDACTED = "redacted"
+    """Values that the redaction rules replaced; unit: values."""
+    REDACTION_FAILED = "redaction_failed"
+    """The redaction rules raised; the span was sent without its content."""
+    UNFINISHED = "unfinished"
+    """A decision of an ended process was reported as started and never ended."""
+    RECOVERED = "recovered"
+    """A decision of an ended process was found in the spool and acknowledged."""
+    ATTACHED = "attached"
+    """Spans of other instrumentations taken over; unit: spans. `acknowledged` counts them, too."""
+    ATTACH_FAILED = "attach_failed"
+    """Lost to us: a span of the attached provider could not be taken over; unit: spans."""
+    MIRROR_FAILED = "mirror_failed"
+    """The decision is recorded, and could not be handed to the application's own provider."""
 
 
 class Health:
@@ -82,6 +100,11 @@ class Health:
             logger.warning(
                 "%s (%s=%d; counted in loopgrid.counters(), logged once per cause)", message, name, number
             )
+
+    @property
+    def started(self) -> int:
+        """Sequence numbers taken so far."""
+        return self._counts["started"]
 
     def counters(self) -> dict[str, int]:
         """All counters that are not zero, by name."""

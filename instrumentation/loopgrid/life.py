@@ -12,6 +12,7 @@ Laws:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from contextvars import Token
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from opentelemetry.util.types import AnyValue
 from loopgrid.capture import Losses, capture, text
 from loopgrid.chunks import Chunks
 from loopgrid.config import CaptureLimits, Config
+from loopgrid.errors import SpoolFull
 from loopgrid.health import Count, health, where
 from loopgrid.schema import Key
 
@@ -78,6 +80,9 @@ def guarded(what: Count, action: Callable[P, R], *args: P.args, **kwargs: P.kwar
     """Run a part of LoopGrid; if it fails, count that and return None."""
     try:
         return action(*args, **kwargs)
+    except SpoolFull:
+        # The settings ask for it to be raised (`when_full="raise"`).
+        raise
     except Exception as error:  # noqa: BLE001 - the one boundary between our failures and the application
         health.trouble(what, f"LoopGrid failed and the record suffers, the call does not: {where(error)}")
         return None
@@ -144,7 +149,9 @@ class Life:
             guarded(Count.OUTPUT_FAILED, self._record_chunks, span, chunks)
         guarded(Count.OUTPUT_FAILED, span.set_attribute, Key.ERROR_TYPE, error_type(error))
         message = guarded(Count.OUTPUT_FAILED, self._message_of, error)
-        self._end(span, Status(StatusCode.ERROR, message))
+        # What the function raised comes first; that the record is lost is counted.
+        with contextlib.suppress(SpoolFull):
+            self._end(span, Status(StatusCode.ERROR, message))
 
     def complete(self, chunks: Chunks, returned: object = None) -> None:
         """End it after its last chunk."""
@@ -165,7 +172,9 @@ class Life:
         if chunks is not None:
             guarded(Count.OUTPUT_FAILED, self._record_chunks, span, chunks)
         self._losses.note("output", f"incomplete:{how}", first=True)
-        self._end(span, None)
+        # Nobody stands at the end of what is closed or dropped to be told.
+        with contextlib.suppress(SpoolFull):
+            self._end(span, None)
 
     def _record(self, span: Span, key: str, output: object) -> bool:
         span.set_attribute(key, capture(output, "output", self._limits, self._losses))

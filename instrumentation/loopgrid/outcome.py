@@ -27,9 +27,16 @@ class TryAgain:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Not delivered, and the same request never will be."""
+    """Not delivered, and this content never will be."""
 
     reason: str
 
 
-Outcome = Acknowledged | TryAgain | Refused
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Not delivered, and nothing will be before somebody changes a setting: a wrong key, a wrong server."""
+
+    reason: str
+
+
+Outcome = Acknowledged | TryAgain | Refused | Blocked

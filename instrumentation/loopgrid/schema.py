@@ -117,6 +117,17 @@ class Effect(StrEnum):
     """What it does cannot be undone: a payment, a message to a customer."""
 
 
+class ReportKey:
+    """Names of the log records in which a producer speaks about itself."""
+
+    STARTED_EVENT: Final = "loopgrid.decision.started"
+    """A decision that started and has not ended; carries the attributes it started with."""
+    REPORT_EVENT: Final = "loopgrid.producer.report"
+    """The producer's counters since it started, and the last sequence number it took."""
+    LAST_SEQ: Final = "loopgrid.producer.last_seq"
+    COUNT_PREFIX: Final = "loopgrid.producer.count."
+
+
 SEMCONV_MODEL_PARAMETERS: Final = frozenset(
     {
         "temperature",

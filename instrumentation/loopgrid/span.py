@@ -287,6 +287,11 @@ def current() -> Decision:
     return decision if isinstance(decision, Decision) else CLOSED
 
 
+def is_inside(context: Context | None) -> bool:
+    """Whether a decision is open in the context (by default the current one)."""
+    return isinstance(get_value(_DECISION_KEY, context), Decision)
+
+
 def open_decision(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> Decision:
     """Open a decision in the current context. Never raises an `Exception`."""
     return guarded(Count.OPEN_FAILED, _open, decision_type, describe) or CLOSED

@@ -23,18 +23,16 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar, Final, cast, overload
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, Span, StatusCode
 from opentelemetry.util.types import AnyValue
 
 from loopgrid import tracing
 from loopgrid.config import CaptureLimits, Config
+from loopgrid.live import LiveSpan
 from loopgrid.results import DecisionRecord, Result
 from loopgrid.schema import FIELDS, Key, format_decision_id
 from loopgrid.shipper import Remains
@@ -116,7 +114,7 @@ class Recorded(Sequence[RecordedDecision]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._spans: list[tuple[ReadableSpan, int, int]] = []
+        self._spans: list[tuple[LiveSpan, int, int]] = []
 
     @overload
     def __getitem__(self, index: int) -> RecordedDecision: ...
@@ -155,7 +153,7 @@ class Recorded(Sequence[RecordedDecision]):
         with self._lock:
             self._spans.clear()
 
-    def _add(self, span: ReadableSpan, started_ns: int, ended_ns: int) -> None:
+    def _add(self, span: LiveSpan, started_ns: int, ended_ns: int) -> None:
         with self._lock:
             self._spans.append((span, started_ns, ended_ns))
 
@@ -196,24 +194,15 @@ class _InMemory(tracing.Pipeline):
     """A pipeline that keeps what it is given."""
 
     def __init__(self, kept: Recorded, capture: CaptureLimits, clock_ns: Callable[[], int]) -> None:
-        # Nothing of the real one is built: no shipper, no thread, no random ids.
+        # Nothing of the real one is built: no spool, no shipper, no thread, no random ids.
         self.config = Config(capture=capture)
         self.producer_id = PRODUCER_ID
+        self.redactor = None
+        self.shipper = cast("Any", _Delivered())
         self._kept = kept
         self._clock_ns = clock_ns
         self._numbers = itertools.count(1)
-        self._started_ns: dict[int, int] = {}
-        self.shipper = cast("Any", _Delivered())
-        provider = TracerProvider(
-            sampler=ALWAYS_ON,
-            resource=Resource.get_empty(),
-            shutdown_on_exit=False,
-            id_generator=_Counted(),
-            span_limits=tracing.SPAN_LIMITS,
-        )
-        provider._disabled = False  # noqa: SLF001 - as the real one: `OTEL_SDK_DISABLED` is about telemetry
-        provider.add_span_processor(_Keep(self))
-        self._tracer = provider.get_tracer("loopgrid")
+        self._ids = cast("Any", _Counted())
 
     def next_number(self) -> int:
         return next(self._numbers)
@@ -221,21 +210,29 @@ class _InMemory(tracing.Pipeline):
     def start(
         self, name: str, context: Context, attributes: dict[str, AnyValue], links: Sequence[Link]
     ) -> Span:
-        started_ns = self._clock_ns()
-        span = self._tracer.start_span(
-            name, context=context, attributes=attributes, links=links, start_time=started_ns
-        )
-        self._started_ns[span.get_span_context().span_id] = started_ns
+        span = super().start(name, context, attributes, links)
+        if isinstance(span, LiveSpan):
+            span.start_time = self._clock_ns()
         return span
 
-    def hand_over(self, span: ReadableSpan) -> None:
-        context = span.get_span_context()
-        started_ns = self._started_ns.pop(context.span_id if context is not None else 0, 0)
-        self._kept._add(span, started_ns, self._clock_ns())  # noqa: SLF001 - the two halves of one recorder
+    def hand_over(self, span: LiveSpan) -> None:
+        self._kept._add(span, span.start_time, self._clock_ns())  # noqa: SLF001 - the two halves of one recorder
+
+    def abandon(self) -> None:
+        """A forked child keeps what it was given, in its own memory."""
+
+
+class _Unspooled:
+    """There is no spool for a start to be noted in."""
+
+    def started(self, _span: LiveSpan) -> None:
+        pass
 
 
 class _Delivered:
     """What is kept in memory has arrived."""
+
+    writer = _Unspooled()
 
     def flush(self, _timeout_s: float) -> bool:
         return True
@@ -247,18 +244,10 @@ class _Delivered:
         return True
 
     def finish(self, _timeout_s: float) -> Remains:
-        return Remains(lost=0, absent=False)
+        return Remains(waiting=0, absent=False, folder=Path())
 
 
-class _Keep(SpanProcessor):
-    def __init__(self, pipeline: _InMemory) -> None:
-        self._pipeline = pipeline
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self._pipeline.hand_over(span)
-
-
-class _Counted(IdGenerator):
+class _Counted:
     """Ids that count from one."""
 
     def __init__(self) -> None:
@@ -272,16 +261,16 @@ class _Counted(IdGenerator):
         return next(self._traces)
 
 
-def _is_decision(span: ReadableSpan) -> bool:
+def _is_decision(span: LiveSpan) -> bool:
     return Key.RECORD_VERSION in (span.attributes or {})
 
 
-def _id(span: ReadableSpan) -> str:
+def _id(span: LiveSpan) -> str:
     context = span.get_span_context()
-    return "" if context is None else format_decision_id(context.trace_id, context.span_id)
+    return format_decision_id(context.trace_id, context.span_id)
 
 
-def _owners(spans: Sequence[ReadableSpan]) -> dict[str, str]:
+def _owners(spans: Sequence[LiveSpan]) -> dict[str, str]:
     """The decision that each step ran in."""
     by_id = {_id(span): span for span in spans}
     owners: dict[str, str] = {}
@@ -300,7 +289,7 @@ def _owners(spans: Sequence[ReadableSpan]) -> dict[str, str]:
     return owners
 
 
-def _status(span: ReadableSpan) -> str | None:
+def _status(span: LiveSpan) -> str | None:
     return {StatusCode.OK: "ok", StatusCode.ERROR: "error"}.get(span.status.status_code)
 
 
@@ -309,7 +298,7 @@ def _json(attributes: Mapping[str, Any], *keys: str) -> Any:
     return None if text is None else json.loads(text)
 
 
-def _step(span: ReadableSpan) -> RecordedStep:
+def _step(span: LiveSpan) -> RecordedStep:
     said: dict[str, Any] = dict(span.attributes or {})
     return RecordedStep(
         name=said.get(Key.TOOL_NAME) or said.get(Key.STEP_NAME) or span.name,
@@ -321,7 +310,7 @@ def _step(span: ReadableSpan) -> RecordedStep:
     )
 
 
-def _decision(span: ReadableSpan, started_ns: int, ended_ns: int) -> RecordedDecision:
+def _decision(span: LiveSpan, started_ns: int, ended_ns: int) -> RecordedDecision:
     said: dict[str, Any] = dict(span.attributes or {})
     context = span.get_span_context()
     values: dict[str, Any] = {path: said.get(key) for key, path in _TEXTS.items()}
@@ -331,8 +320,8 @@ def _decision(span: ReadableSpan, started_ns: int, ended_ns: int) -> RecordedDec
     variables = _below(said, Key.PROMPT_VARIABLE_PREFIX)
     values |= {
         "decision_id": _id(span),
-        "trace_id": None if context is None else f"{context.trace_id:032x}",
-        "span_id": None if context is None else f"{context.span_id:016x}",
+        "trace_id": f"{context.trace_id:032x}",
+        "span_id": f"{context.span_id:016x}",
         "parent_span_id": None if parent is None else f"{parent.span_id:016x}",
         "kind": "decision",
         "dialect": "loopgrid",

@@ -1,4 +1,4 @@
-"""Our own tracer provider, and the one pipeline of this process.
+"""The one pipeline of this process: ids, sequence, settings, spool and shipper.
 
 Laws:
 
@@ -20,39 +20,33 @@ import os
 import random
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, AlwaysRecordSampler, ParentBased
-from opentelemetry.trace import Link, Span
+from opentelemetry.trace import Link, Span, SpanContext, TraceFlags, get_current_span
 from opentelemetry.util.types import AnyValue
 
+from loopgrid import encode
 from loopgrid.config import CaptureLimits, Config, DeliveryLimits
+from loopgrid.errors import Misconfigured
 from loopgrid.health import Count, health, logger, where
+from loopgrid.live import LiveSpan
+from loopgrid.mirror import Mirror, mirror_of
 from loopgrid.redaction import Redaction
 from loopgrid.schema import Key
-from loopgrid.shipper import Shipper
 from loopgrid.version import version
 
-SPAN_LIMITS: Final = SpanLimits(
-    max_attributes=SpanLimits.UNSET,
-    max_events=1024,
-    max_links=1024,
-    max_span_attributes=1024,
-    max_event_attributes=128,
-    max_link_attributes=128,
-    max_attribute_length=SpanLimits.UNSET,
-    max_span_attribute_length=SpanLimits.UNSET,
-)
-"""Wider than `CaptureLimits` can fill, so that the SDK, which evicts the oldest keys, never evicts. All are
-given, so that no `OTEL_*_LIMIT` variable of the application cuts a record."""
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.trace import TracerProvider
+
+SCOPE: Final = "loopgrid"
+_SAMPLED_AND_RANDOM: Final = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
 
 
-class _OwnIds(IdGenerator):
+class _OwnIds:
     """Ids from a generator of our own.
 
     The SDK's draws from the global `random`: an application that seeds it would get the same ids twice, which
@@ -68,42 +62,43 @@ class _OwnIds(IdGenerator):
     def generate_trace_id(self) -> int:
         return self._random.getrandbits(128) or self.generate_trace_id()
 
-    def is_trace_id_random(self) -> bool:
-        return True
-
-
-class _Provider(TracerProvider):
-    """A provider that `OTEL_SDK_DISABLED` does not silence (see the laws above)."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._disabled = False
-
 
 class Pipeline:
-    """One producer: an id, a sequence, a tracer, a shipper.
+    """One producer: an id, a sequence, a spool, a shipper.
 
     Attributes:
         config: the settings it was built from.
         producer_id: `service.instance.id`, a UUID.
         shipper: where ended decisions go.
+        redactor: what takes out of a span what must not leave; None where nothing is taken out.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, mirror: Mirror | None = None) -> None:
+        # The first decision pays for what an import need not: half of `import loopgrid` would be these.
+        with encode.imports:
+            from loopgrid.shipper import Shipper  # noqa: PLC0415
+            from loopgrid.spool import Writing  # noqa: PLC0415
+
         self.config = config
         self.producer_id = str(uuid.uuid4())
-        self.shipper = Shipper(config, health)
+        root = checked_spool_dir(config)
+        limits = config.delivery
+        writing = Writing(root, self.producer_id, config.endpoint, limits.max_segment_bytes)
+        resource = _resource(config, self.producer_id)
+        self.redactor = _redactor(config)
+        redact = None if self.redactor is None else self.redactor.span
+        group = self.surroundings(resource.attributes, (SCOPE, version(), None))
+        self.shipper = Shipper(config, health, writing, group, self.producer_id, redact)
+        self._mirror = mirror
         self._process_id = os.getpid()
         self._numbers = itertools.count(1)
-        provider = _Provider(
-            sampler=AlwaysRecordSampler(ParentBased(ALWAYS_ON)),
-            resource=_resource(config, self.producer_id),
-            shutdown_on_exit=False,
-            id_generator=_OwnIds(),
-            span_limits=SPAN_LIMITS,
-        )
-        provider.add_span_processor(_HandOver(self))
-        self._tracer = provider.get_tracer("loopgrid", version())
+        self._ids = _OwnIds()
+
+    def surroundings(
+        self, resource: Mapping[str, Any], scope: tuple[str, str | None, Mapping[str, Any] | None] | None
+    ) -> tuple[bytes, bytes]:
+        """Resource and scope as they may leave."""
+        return encode.surroundings(resource, scope, self.redactor, health)
 
     def next_number(self) -> int:
         """The next `loopgrid.producer.seq`; one that never arrives leaves a gap once a later one arrives."""
@@ -113,28 +108,80 @@ class Pipeline:
     def start(
         self, name: str, context: Context, attributes: dict[str, AnyValue], links: Sequence[Link]
     ) -> Span:
-        """Start the span of a decision in the given context."""
-        return self._tracer.start_span(name, context=context, attributes=attributes, links=links)
+        """Start the span of a decision in the given context.
 
-    def hand_over(self, span: ReadableSpan) -> None:
+        Where the context holds a span, it is the parent, and its trace's sampled flag is passed on unchanged.
+        """
+        parent: SpanContext | None = get_current_span(context).get_span_context()
+        if parent is None or not parent.is_valid:
+            parent = None
+            own = SpanContext(
+                self._ids.generate_trace_id(), self._ids.generate_span_id(), is_remote=False,
+                trace_flags=_SAMPLED_AND_RANDOM,
+            )  # fmt: skip
+        else:
+            own = SpanContext(
+                parent.trace_id, self._ids.generate_span_id(), is_remote=False,
+                trace_flags=parent.trace_flags, trace_state=parent.trace_state,
+            )  # fmt: skip
+        span = LiveSpan(name, own, parent, attributes, links, self.hand_over)
+        self.shipper.writer.started(span)
+        return span
+
+    def hand_over(self, span: LiveSpan) -> None:
         """Give an ended span to the shipper.
 
         A decision that was open when the process forked ends twice: the parent's copy is the decision, the
         child's would be a second span with the same ids.
         """
         if os.getpid() == self._process_id:
-            self.shipper.put(span)
+            try:
+                self.shipper.put(span)
+            finally:
+                if self._mirror is not None:
+                    self._mirror.show(span)
+
+    def abandon(self) -> None:
+        """In a forked child: let go of what the parent goes on with."""
+        self.shipper.abandon()
 
 
-class _HandOver(SpanProcessor):
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+def checked_spool_dir(config: Config) -> Path:
+    """The folder of the spool, made if absent and seen to be writable.
 
-    def on_end(self, span: ReadableSpan) -> None:
-        self._pipeline.hand_over(span)
+    Raises:
+        Misconfigured: none of the folders it may use can be written.
+    """
+    import tempfile  # noqa: PLC0415 - as the pipeline's own imports
+
+    reasons = []
+    for name in config.spool_dirs:
+        folder = Path(name).expanduser().absolute()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError as error:
+            reasons.append(f"{folder} ({error.strerror})")
+    raise Misconfigured(
+        f"the spool folder cannot be written: {', '.join(reasons)}. Without it decisions would be lost when "
+        "the process is killed; make it writable, or name another with LOOPGRID_SPOOL_DIR or "
+        "loopgrid.configure(spool_dir=…)"
+    )
+
+
+def _redactor(config: Config) -> encode.Redacting | None:
+    if config.redact is None:
+        return None
+    with encode.imports:
+        from loopgrid.redact import Redactor  # noqa: PLC0415 - who redacts nothing does not pay for it
+
+    return Redactor(config.redact)
 
 
 def _resource(config: Config, producer_id: str) -> Resource:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - as the pipeline's own imports
+
     # Resource.create adds what the application says in OTEL_RESOURCE_ATTRIBUTES; ours wins.
     attributes = {"service.instance.id": producer_id}
     if config.service_name is not None:
@@ -149,6 +196,7 @@ class _Process:
         self.lock = threading.RLock()
         self.config: Config | None = None
         self.pipeline: Pipeline | None = None
+        self.mirror: Mirror | None = None
         self.exit_registered = False
         self.suspended = 0
         self.installed = False
@@ -161,14 +209,21 @@ class _Process:
     def after_fork_in_child(self) -> None:
         # The parent sends what it holds. Its lock may be held in this copy, its sockets are shared and its
         # thread is gone: everything is made anew, with a producer id of its own, at the next decision.
+        encode.imports.release()
         self.lock = threading.RLock()
+        if self.pipeline is not None:
+            self.pipeline.abandon()
         self.pipeline = None
         health.reset()
 
 
 _process: Final = _Process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process.after_fork_in_child)
+    os.register_at_fork(
+        before=encode.imports.acquire,
+        after_in_parent=encode.imports.release,
+        after_in_child=_process.after_fork_in_child,
+    )
 
 
 def settings() -> Config:
@@ -199,7 +254,7 @@ def active() -> Pipeline | None:
         return None
     with _process.lock:
         if _process.pipeline is None:
-            _process.adopt(Pipeline(config))
+            _process.adopt(Pipeline(config, _process.mirror))
             if not _process.exit_registered:
                 _process.exit_registered = True
                 atexit.register(_at_exit)
@@ -212,14 +267,18 @@ def configure(
     service_name: str | None = None,
     api_key: str | None = None,
     disabled: bool | None = None,
+    spool_dir: str | None = None,
+    durability: Literal["async", "sync"] | None = None,
+    when_full: Literal["block", "raise", "drop"] | None = None,
+    mirror: TracerProvider | None = None,
     capture: CaptureLimits | None = None,
     delivery: DeliveryLimits | None = None,
     redact: Redaction | None = None,
 ) -> None:
     """Set how this process records decisions. Call it once, before the first decision.
 
-    What is left out comes from the environment (`LOOPGRID_ENDPOINT`, `LOOPGRID_SERVICE_NAME`,
-    `LOOPGRID_API_KEY`, `LOOPGRID_DISABLED`) or has its default. Called again, it first delivers what was
+    What is left out comes from the environment (docs/settings.md) or has its default. Called again, it
+    first delivers what was
     recorded under the old settings, within their `exit_flush_s`.
 
     Args:
@@ -227,6 +286,12 @@ def configure(
         service_name: `service.name` of this process.
         api_key: key sent to the server.
         disabled: True runs decorated functions as if they were not decorated.
+        spool_dir: folder of the durable queue, where decisions wait until the server has them.
+        durability: `async` puts a decision on disk within 100 ms; with `sync` the decorated call returns
+            after it is there.
+        when_full: what happens to a decision that has no room: `block` waits `full_wait_s`, then drops and
+            counts it; `drop` counts it; `raise` raises `loopgrid.errors.SpoolFull` out of the decorated call.
+        mirror: a tracer provider of OpenTelemetry's SDK that is shown every decision, too.
         capture: limits on what is recorded.
         delivery: limits on how it is sent.
         redact: what is taken out of every span before it leaves this process.
@@ -240,6 +305,9 @@ def configure(
         service_name=service_name,
         api_key=api_key,
         disabled=disabled,
+        spool_dirs=None if spool_dir is None else (spool_dir,),
+        durability=durability,
+        when_full=when_full,
         capture=capture,
         delivery=delivery,
         redact=redact,
@@ -247,9 +315,13 @@ def configure(
     if _process.installed:
         # A test of the program keeps its decisions in memory, whatever the program says.
         return
+    if not config.disabled:
+        checked_spool_dir(config)
+    shown = None if mirror is None else mirror_of(mirror)
     with _process.lock:
         old, _process.pipeline = _process.pipeline, None
         _process.config = config
+        _process.mirror = shown
     if old is not None:
         old.shipper.close(old.config.delivery.exit_flush_s)
 
@@ -297,10 +369,26 @@ def flush(timeout_s: float = 10.0) -> bool:
 
     Returns:
         True only if every decision that ended in this process so far (since the last `configure` or fork)
-        was acknowledged by the collector. Once one is lost this stays False; `counters` says why.
+        was acknowledged by the collector. False does not mean lost: what is still on its way stays in the
+        spool. Once one is lost or refused for good this stays False; `counters` says why.
     """
     pipeline = _process.pipeline
     return pipeline is None or pipeline.shipper.flush(timeout_s)
+
+
+def recover(timeout_s: float = 60.0) -> bool:
+    """Send what ended processes left in the spool, and wait for the answer.
+
+    Any process that records does this in the background; call it where a short one shall not end before.
+
+    Args:
+        timeout_s: seconds to wait at most.
+
+    Returns:
+        True if nothing of an ended process waits any more.
+    """
+    pipeline = active()
+    return pipeline is None or pipeline.shipper.recover(timeout_s)
 
 
 def drain(timeout_s: float) -> bool:
@@ -327,16 +415,15 @@ def _at_exit() -> None:
     endpoint, timeout_s = pipeline.config.endpoint, pipeline.config.delivery.exit_flush_s
     try:
         remains = pipeline.shipper.finish(timeout_s)
-        if remains.lost:
-            what, it = (
-                ("1 decision is", "it") if remains.lost == 1 else (f"{remains.lost} decisions are", "them")
-            )
+        if remains.waiting:
+            what = "1 decision waits" if remains.waiting == 1 else f"{remains.waiting} decisions wait"
             logger.warning(
-                "LoopGrid: %s lost: %s",
+                "LoopGrid: %s in %s for the next start: %s",
                 what,
+                remains.folder,
                 f"no server listens at {endpoint}; start one with `loopgrid serve`, or set LOOPGRID_ENDPOINT"
                 if remains.absent
-                else f"the process ends and {endpoint} has not acknowledged {it} within {timeout_s:g} s",
+                else f"the process ends and {endpoint} has not acknowledged within {timeout_s:g} s",
             )
     except RuntimeError as error:
         logger.warning("decisions may be lost at the end of the process: %s", where(error))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -84,6 +85,16 @@ class ReceivedSpan:
         return list(self.attributes.get("loopgrid.capture.lossiness", []))
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """One log record of an acknowledged request."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    attributes: dict[str, Any]
+
+
 class OtlpReceiver:
     """The receiver; `with OtlpReceiver() as receiver` starts it on a free port and stops it."""
 
@@ -92,6 +103,7 @@ class OtlpReceiver:
         self._script: deque[Answer] = deque()
         self.requests: list[Request] = []
         self.spans: list[ReceivedSpan] = []
+        self.events: list[ReceivedEvent] = []
         self.arrived = threading.Semaphore(0)
         """Released once per request, before it is answered."""
         self._server = _Server(self)
@@ -105,6 +117,11 @@ class OtlpReceiver:
         """Answer the next requests like this, in order; then 200 again."""
         with self._lock:
             self._script.extend(answers)
+
+    def forget_script(self) -> None:
+        """Answer 200 from now on."""
+        with self._lock:
+            self._script.clear()
 
     def __enter__(self) -> Self:
         """Start serving."""
@@ -124,10 +141,13 @@ class OtlpReceiver:
         self.arrived.release()
         if scripted is not None and scripted.release is not None:
             scripted.release.wait(30)
-        answer = scripted or Answer(200 if request.path == "/v1/traces" else 404)
+        answer = scripted or Answer(200 if request.path in {"/v1/traces", "/v1/logs"} else 404)
         if answer.status == 200 and request.path == "/v1/traces":
             with self._lock:
-                self.spans.extend(_spans(request.body))
+                self.spans.extend(spans_of(request.body))
+        if answer.status == 200 and request.path == "/v1/logs":
+            with self._lock:
+                self.events.extend(_events(request.body))
         return answer
 
 
@@ -181,13 +201,26 @@ def partial_success(rejected: int, message: str = "not today") -> Answer:
     return Answer(200, body=response.SerializeToString())
 
 
-def _spans(body: bytes) -> list[ReceivedSpan]:
+def spans_of(body: bytes) -> list[ReceivedSpan]:
+    """The spans of an export request."""
     request = ExportTraceServiceRequest.FromString(body)
     return [
         _received(span, _values(of_resource.resource.attributes))
         for of_resource in request.resource_spans
         for of_scope in of_resource.scope_spans
         for span in of_scope.spans
+    ]
+
+
+def _events(body: bytes) -> list[ReceivedEvent]:
+    request = ExportLogsServiceRequest.FromString(body)
+    return [
+        ReceivedEvent(
+            record.event_name, record.trace_id.hex(), record.span_id.hex(), _values(record.attributes)
+        )
+        for of_resource in request.resource_logs
+        for of_scope in of_resource.scope_logs
+        for record in of_scope.log_records
     ]
 
 

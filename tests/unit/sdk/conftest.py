@@ -15,11 +15,10 @@ from tests.support.otlp_receiver import OtlpReceiver, ReceivedSpan
 
 QUICK = DeliveryLimits(
     linger_s=0.0,
-    queue_wait_s=0.05,
+    full_wait_s=0.05,
     request_timeout_s=5.0,
     first_backoff_s=0.001,
     max_backoff_s=0.01,
-    max_retry_s=5.0,
     exit_flush_s=5.0,
 )
 
@@ -33,11 +32,13 @@ def fresh_process(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     pipeline = tracing._process.pipeline
     if pipeline is not None:
         pipeline.shipper.close(0.0)
-        if pipeline.shipper._thread is not None:
-            # What it still counts must not be counted in the next test.
-            pipeline.shipper._thread.join(20)
+        for thread in (pipeline.shipper.writer._thread, pipeline.shipper._thread):
+            if thread is not None:
+                # What it still counts must not be counted in the next test.
+                thread.join(20)
     tracing._process.pipeline = None
     tracing._process.config = None
+    tracing._process.mirror = None
     health.reset()
 
 

@@ -73,8 +73,8 @@ def test_a_script_that_just_ends_has_delivered_its_decisions(receiver):
     assert [span.output for span in receiver.spans] == ["words"]
 
 
-@pytest.mark.parametrize(("number", "said"), [(1, "1 decision is"), (600, "600 decisions are")])
-def test_a_script_that_ends_where_nothing_listens_says_so_and_does_not_wait(number, said):
+@pytest.mark.parametrize(("number", "said"), [(1, "1 decision waits"), (600, "600 decisions wait")])
+def test_a_script_that_ends_where_nothing_listens_says_so_and_does_not_wait(own_spool, number, said):
     """It may wait for five minutes; the limit of `run` is one."""
     with OtlpReceiver() as gone:
         pass
@@ -94,8 +94,9 @@ def test_a_script_that_ends_where_nothing_listens_says_so_and_does_not_wait(numb
     )
 
     assert done.returncode == 0
+    (producer,) = own_spool.iterdir()
     assert done.stderr == (
-        f"LoopGrid: {said} lost: no server listens at {gone.url}; "
+        f"LoopGrid: {said} in {producer} for the next start: no server listens at {gone.url}; "
         "start one with `loopgrid serve`, or set LOOPGRID_ENDPOINT\n"
     )
 
@@ -136,7 +137,7 @@ def test_a_script_that_ends_says_what_a_collector_that_never_gets_ready_has_not_
     )
 
     assert done.returncode == 0
-    assert "LoopGrid: 1 decision is lost: the process ends and" in done.stderr
+    assert "LoopGrid: 1 decision waits in" in done.stderr
     assert "within 0.2 s" in done.stderr
 
 
