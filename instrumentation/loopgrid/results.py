@@ -146,7 +146,10 @@ class DecisionRecord(Result):
     prompt: PromptFacts
     model: ModelFacts
     tools: Any
+    model_source: str | None
     usage: Usage
+    usage_source: str | None
+    cost_usd: float | None
     finish_reasons: list[str] | None
     response_id: str | None
     error: Failure

@@ -338,6 +338,9 @@ def _decision(span: LiveSpan, started_ns: int, ended_ns: int) -> RecordedDecisio
         "started_at": datetime.fromtimestamp(started_ns / _NS_PER_S, UTC).isoformat(),
         "duration_ms": (ended_ns - started_ns) / _NS_PER_MS,
         "lossiness": _list(said.get(Key.LOSSINESS)),
+        "model_source": _stated(values, "model.provider", "model.name"),
+        "usage_source": _stated(values, *(path for path in values if path.startswith("usage."))),
+        "cost_usd": None,
     }
     shown = RecordedDecision(attributes=said)
     for field in FIELDS:
@@ -349,6 +352,11 @@ def _decision(span: LiveSpan, started_ns: int, ended_ns: int) -> RecordedDecisio
             place = place.setdefault(name, {})
         place[leaf] = values[field.path]
     return shown
+
+
+def _stated(values: Mapping[str, Any], *paths: str) -> str | None:
+    """As the ledger has it; what a decision would take from its steps is not reckoned here."""
+    return "stated" if any(values[path] is not None for path in paths) else None
 
 
 def _below(said: Mapping[str, Any], prefix: str, leave: str = "") -> dict[str, Any]:
