@@ -27,7 +27,7 @@ from typing import Any, Final
 import urllib3
 
 from loopgrid.headers import USER_AGENT
-from loopgrid.outcome import Acknowledged, Outcome, Refused, TryAgain
+from loopgrid.outcome import Acknowledged, Refused, TryAgain
 from loopgrid.transport import MAX_ANSWER_BYTES, judge
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.forward_target import Target
@@ -219,7 +219,7 @@ class Forwarder:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         return None
 
-    def _post(self, pool: urllib3.PoolManager, signal: str, wire: bytes) -> Outcome:
+    def _post(self, pool: urllib3.PoolManager, signal: str, wire: bytes) -> Acknowledged | TryAgain | Refused:
         headers = {
             **self._target.headers,
             "content-type": "application/x-protobuf",

@@ -122,7 +122,7 @@ class Config:
     service_name: str | None = None
     api_key: str | None = field(default=None, repr=False)
     disabled: bool = False
-    spool_dirs: tuple[str, ...] = ()
+    spool_dirs: tuple[str, ...] = field(default_factory=lambda: _spool_dirs({}))
     durability: str = "async"
     when_full: str = "block"
     capture: CaptureLimits = CaptureLimits()

@@ -146,7 +146,7 @@ def checked_spool_dir(config: Config) -> Path:
     import tempfile  # noqa: PLC0415 - as the pipeline's own imports
 
     reasons = []
-    for name in config.spool_dirs or (f"{tempfile.gettempdir()}/loopgrid",):
+    for name in config.spool_dirs:
         folder = Path(name).expanduser().absolute()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

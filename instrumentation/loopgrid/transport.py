@@ -20,15 +20,16 @@ from loopgrid.config import Config
 from loopgrid.headers import USER_AGENT, retry_after_s
 from loopgrid.outcome import Acknowledged, Blocked, Outcome, Refused, TryAgain
 
-RETRYABLE_STATUS: Final = frozenset({408, 429, *range(500, 600)})
+RETRYABLE_STATUS: Final = frozenset({429, 502, 503, 504})
+"""What the OTLP specification lets a client try again."""
+PATIENT_STATUS: Final = frozenset({408, *range(500, 600)}) | RETRYABLE_STATUS
+"""What is tried again where everything waits on disk anyway."""
 CONTENT_STATUS: Final = frozenset({400, 413, 422})
-TRACES: Final = "/v1/traces"
-LOGS: Final = "/v1/logs"
 MAX_ANSWER_BYTES: Final = 64 * 2**10
 
 
-def judge(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
-    """What an answer to an export means."""
+def judge(status: int, headers: Mapping[str, str], body: bytes) -> Acknowledged | TryAgain | Refused:
+    """What an answer to an export means by the OTLP specification."""
     if status == HTTPStatus.OK:
         try:
             partial = ExportTraceServiceResponse.FromString(body).partial_success
@@ -38,7 +39,17 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
         return Acknowledged(partial.rejected_spans, partial.error_message)
     if status in RETRYABLE_STATUS:
         return TryAgain(f"HTTP {status}", retry_after_s(headers))
-    return Refused(f"HTTP {status}") if status in CONTENT_STATUS else Blocked(f"HTTP {status}")
+    return Refused(f"HTTP {status}")
+
+
+def judge_patiently(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
+    """What an answer means for a spool, which need not give up."""
+    if status in PATIENT_STATUS:
+        return TryAgain(f"HTTP {status}", retry_after_s(headers))
+    outcome = judge(status, headers, body)
+    if isinstance(outcome, Refused) and status not in CONTENT_STATUS:
+        return Blocked(outcome.reason)
+    return outcome
 
 
 class Transport:
@@ -71,7 +82,7 @@ class Transport:
         except urllib3.exceptions.HTTPError as error:
             refused = isinstance(error.__cause__, ConnectionRefusedError)
             return TryAgain("connection refused" if refused else type(error).__name__, absent=refused)
-        return judge(answer.status, answer.headers, content)
+        return judge_patiently(answer.status, answer.headers, content)
 
     def close(self) -> None:
         """Close the connections."""

@@ -12,7 +12,7 @@ import loopgrid
 from loopgrid import tracing
 from loopgrid.headers import retry_after_s
 from loopgrid.outcome import Acknowledged, Blocked, Refused, TryAgain
-from loopgrid.transport import judge
+from loopgrid.transport import judge, judge_patiently
 from tests.support.otlp_receiver import Answer, OtlpReceiver, partial_success, spans_of
 from tests.unit.sdk.conftest import QUICK
 
@@ -275,7 +275,12 @@ def test_configuring_again_delivers_what_was_recorded_before(receiver):
     ],
 )
 def test_each_status_means_one_thing(status, headers, outcome):
-    assert judge(status, headers, b"") == outcome
+    assert judge_patiently(status, headers, b"") == outcome
+
+
+def test_a_forwarder_which_must_give_up_follows_the_specification():
+    assert judge(500, {}, b"") == Refused("HTTP 500")
+    assert judge(401, {}, b"") == Refused("HTTP 401")
 
 
 def test_an_answer_that_is_200_and_not_protobuf_is_still_an_acknowledgement():
