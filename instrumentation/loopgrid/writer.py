@@ -1,7 +1,11 @@
 """From ended decisions to decisions on disk: a bounded hand-over in memory and one thread.
 
-Guarantee: what was handed over is in the spool within 100 ms (`async`, a disk that keeps up) or before the
-hand-over returns (`sync`), or it is counted as lost. Many callers share one fsync.
+Guarantee: what was handed over is in the spool within 100 ms (`async`) or before the hand-over returns
+(`sync`), or it is counted as lost. Many callers share one fsync. Where decisions come faster than they can be
+written, the hand-over waits for what is before it, so that the 100 ms hold in a burst, too.
+
+Hole: native code of the application that keeps the interpreter to itself, or a machine that gives the process
+no time, keeps the writing thread from its work as well; so does a disk that does not answer.
 """
 
 from __future__ import annotations
@@ -30,9 +34,12 @@ RETRY_S: Final = 0.25
 """Pause after the disk refused a write."""
 LOSS_REPORT_S: Final = 1.0
 """Shortest time between two reports of losses."""
-GATHER: Final = 512
+MAX_BEHIND_S: Final = 0.04
+"""Age of the oldest span not written yet at which whoever hands over another one waits."""
+GATHER: Final = 128
 """Spans that are company enough to write at once."""
-ROUND: Final = 2048
+ROUND: Final = 256
+"""Spans of one write at most: some milliseconds of encoding."""
 BUSY: Final = 64
 """Spans waiting to be written at which the application is in a burst."""
 SPAN_OVERHEAD_BYTES: Final = 512
@@ -57,6 +64,7 @@ class _Parcel:
     span: Ended
     group: Group
     size_bytes: int
+    at_s: float
 
 
 class Writer:
@@ -80,6 +88,7 @@ class Writer:
         self._changed = threading.Condition()
         self._pending: deque[_Parcel] = deque()
         self._held_bytes = 0
+        self._oldest_s: float | None = None
         self._idle = False
         self._hurry = 0
         self._closed = False
@@ -112,7 +121,7 @@ class Writer:
             SpoolFull: there is no room and the policy is to raise.
             RuntimeError: the interpreter is shutting down and starts no thread any more.
         """
-        parcel = _Parcel(span, group or self._group, estimate(span))
+        parcel = _Parcel(span, group or self._group, estimate(span), time.monotonic())
         with self._changed:
             if self._closed:
                 self._drop(Count.CLOSED, "a decision ended after loopgrid.shutdown() and is lost")
@@ -122,6 +131,8 @@ class Writer:
                 return
             self._exhausted = False
             self._pending.append(parcel)
+            if self._oldest_s is None:
+                self._oldest_s = parcel.at_s
             self._held_bytes += parcel.size_bytes
             self.accepted += 1
             number = self.accepted
@@ -140,8 +151,16 @@ class Writer:
                     self._hurry -= 1
                 if not durable:
                     self._not_durable()
+            elif self._is_behind():
+                self._changed.notify_all()
+                self._changed.wait_for(
+                    lambda: self._broken or self._closed or not self._is_behind(), self._limits.full_wait_s
+                )
             elif self._idle:
                 self._changed.notify_all()
+
+    def _is_behind(self) -> bool:
+        return self._oldest_s is not None and time.monotonic() - self._oldest_s > MAX_BEHIND_S
 
     def _begin(self) -> None:
         if self._thread is None:
@@ -247,10 +266,12 @@ class Writer:
                     self._append(records)
                 self._maybe_sync()
             except OSError as error:
-                self._trouble(error)
+                if self._trouble(error, len(taken)):
+                    return
                 continue
             with self._changed:
                 self._broken = False
+                self._oldest_s = self._pending[0].at_s if self._pending else None
                 self._held_bytes -= sum(parcel.size_bytes for parcel in taken)
                 self.written += len(taken)
                 if not self._writing.dirty:
@@ -271,7 +292,8 @@ class Writer:
             if again:
                 self._writing.append(again)
 
-    def _trouble(self, error: OSError) -> None:
+    def _trouble(self, error: OSError, taken: int) -> bool:
+        """Wait before the next attempt; true where there is to be none, and what is left is lost."""
         self._health.trouble(
             Count.NOT_DURABLE,
             f"the spool {self._writing.folder} cannot be written ({error.strerror}); decisions wait in "
@@ -281,11 +303,18 @@ class Writer:
             self._broken = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: False, RETRY_S)
-            if self._closed:
-                left = len(self._pending)
-                self._pending.clear()
-                if left:
-                    self.lost += left
+            if not self._closed:
+                return False
+            left = taken + len(self._pending)
+            self._pending.clear()
+            self.lost += left
+        if left:
+            self._health.trouble(
+                Count.SPOOL_FULL,
+                f"decisions are lost: the process ends, and its spool {self._writing.folder} takes nothing",
+                left,
+            )
+        return True
 
     def _take(self) -> list[_Parcel]:
         with self._changed:
