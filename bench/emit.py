@@ -1,6 +1,6 @@
 """What recording costs the calling thread, and whether everything arrives: side by side, in one run.
 
-    python bench/emit.py [--long]
+    PYTHONPATH=. python bench/emit.py [--long]
 
 Rounds alternate between the sides after a warm-up; medians count. The hand-written span is the stock SDK's
 `TracerProvider` with a processor that does nothing, so that nobody pays for exporting here but us: the
