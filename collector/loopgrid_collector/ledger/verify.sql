@@ -66,6 +66,14 @@ WITH named AS (
         service_name
     FROM store.spans
     WHERE contains(attributes, '"loopgrid.producer.id"')
+    UNION ALL
+    -- A decision that is known to have started and never ended is unfinished, not missing.
+    SELECT
+        json_extract_string(attributes, '$."loopgrid.producer.id"'),
+        TRY_CAST(json_extract_string(attributes, '$."loopgrid.producer.seq"') AS BIGINT),
+        service_name
+    FROM store.logs
+    WHERE event_name = 'loopgrid.decision.started' AND contains(attributes, '"loopgrid.producer.id"')
 ),
 counted AS (
     SELECT producer_id, seq, any_value(service_name) AS service_name FROM named GROUP BY producer_id, seq
