@@ -43,7 +43,8 @@ class DecodeProcess:
             for end in (self._channel, other):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHANNEL_BYTES)
             self._process = subprocess.Popen(  # noqa: S603 — our own program, and a number
-                [sys.executable, "-m", WORKER, str(other.fileno())],
+                # -P: what lies in the working folder is not ours to import.
+                [sys.executable, "-P", "-m", WORKER, str(other.fileno())],
                 pass_fds=[other.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -57,13 +58,17 @@ class DecodeProcess:
         return self._process.pid
 
     def ready(self) -> bool:
-        """Whether it would begin at once, or is found to be gone. Never waits."""
+        """Whether it would begin at once. Never waits.
+
+        Raises:
+            Lost: it ended before it was ready, and another one most likely would.
+        """
         if not self._ready:
             readable, _, _ = select.select([self._channel], [], [], 0)
             self._ready = bool(readable)
-            if self._ready:
-                # Said once, when it is; nothing if it ended before, which the next question shows.
-                self._channel.recv(len(decode_wire.READY))
+            if self._ready and self._channel.recv(len(decode_wire.READY)) != decode_wire.READY:
+                self.close()
+                raise Lost
         return self._ready
 
     def append_of(self, kind: Kind, bodies: Sequence[bytes]) -> Append:

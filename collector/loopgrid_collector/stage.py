@@ -278,21 +278,34 @@ class _Decoder:
             Undecodable: at least one of them is no request of its kind.
             Lost: the process that decoded them ended; each may be tried alone.
         """
-        if self._process is None and self._may_delegate and self._spent_s > WORTH_A_PROCESS_S:
-            self._process = DecodeProcess()
-        if self._process is None or not self._process.ready():
+        process = self._ready_process()
+        if process is None:
             begun_s = time.thread_time()
             try:
                 return append_of(kind, *bodies)
             finally:
                 self._spent_s += time.thread_time() - begun_s
         try:
-            return self._process.append_of(kind, bodies)
+            return process.append_of(kind, bodies)
         except Lost:
             self._process = None
             self.processes_lost += 1
             _log.error("A decoding process ended in the middle of its work; another one takes its place.")
             raise
+
+    def _ready_process(self) -> DecodeProcess | None:
+        """The process, where it is worth having and can be had."""
+        if self._process is None and not (self._may_delegate and self._spent_s > WORTH_A_PROCESS_S):
+            return None
+        try:
+            if self._process is None:
+                self._process = DecodeProcess()
+            return self._process if self._process.ready() else None
+        except (OSError, Lost) as error:
+            # It cannot be started here, and would not be the next time: it takes longer without.
+            self._process, self._may_delegate = None, False
+            _log.error("No decoding process can be started (%s); this one decodes.", type(error).__name__)
+            return None
 
     def close(self) -> None:
         """End the process, if there is one."""

@@ -131,6 +131,23 @@ def test_decoding_processes_that_are_killed_cost_no_request(tmp_path: Path):
         assert it.broken_evidence() == []
 
 
+def test_where_no_process_can_be_had_the_server_decodes_itself(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(stage, "WORTH_A_PROCESS_S", 0.0)
+    monkeypatch.setattr("loopgrid_collector.decode_process.WORKER", "loopgrid_collector.there_is_none")
+
+    with house(tmp_path, decode_processes=2) as it:
+        for decoder in it.ingest._stage._decoders:
+            decoder._spent_s = 1.0
+            assert decoder.append_of(Kind.TRACES, [traces(chat(1))]).rows == 1
+            started = decoder._process
+            if started is not None:
+                select.select([started._channel], [], [], 60)
+                assert decoder.append_of(Kind.TRACES, [traces(chat(1))]).rows == 1
+            assert decoder._process is None
+            assert decoder.append_of(Kind.TRACES, [traces(chat(2))]).rows == 1
+        assert it.ingest.traces_blocking(traces(chat(3))).stored == 1
+
+
 def begin(decoder: stage._Decoder) -> DecodeProcess:
     """Give a decoder a process that is ready."""
     decoder._process = started = DecodeProcess()
