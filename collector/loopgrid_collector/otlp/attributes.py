@@ -292,9 +292,9 @@ def _scatter(part: pa.Array, rows: Index, length: int) -> Any:
     return part.take(pa.array(indices, pa.int64(), mask=indices < 0))
 
 
-def _nested(column: pa.StructArray, *, is_map: bool) -> pa.StringArray:
+def _maps(column: pa.StructArray) -> pa.StringArray:
     members = column.field("values").to_pylist()
-    return pa.array([values.keyed_values_json(payloads, is_map=is_map) for payloads in members], pa.string())
+    return pa.array(map(values.keyed_values_json, members), pa.string())
 
 
 def _lists(column: pa.StructArray) -> pa.StringArray:
@@ -321,6 +321,6 @@ _TO_JSON: Final[dict[Type, Callable[[pa.Array], pa.StringArray]]] = {
     Type.INT: lambda column: pc.cast(column, pa.string()),
     Type.DOUBLE: _doubles,
     Type.ARRAY: _lists,
-    Type.KVLIST: lambda column: _nested(column, is_map=True),
+    Type.KVLIST: _maps,
     Type.BYTES: lambda column: pa.array([values.bytes_json(x) for x in column.to_pylist()], pa.string()),
 }

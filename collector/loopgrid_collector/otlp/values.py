@@ -82,19 +82,13 @@ def any_value_json(value: AnyValue) -> str:
     return NULL_JSON if encoder is None else encoder(value)
 
 
-def keyed_values_json(payloads: Iterable[bytes], *, is_map: bool) -> str:
-    """JSON text of an array (or map) whose members arrive as serialised messages.
-
-    Args:
-        payloads: serialised ``AnyValue`` messages, or ``KeyValue`` messages where ``is_map``.
-        is_map: whether the members are keyed.
+def keyed_values_json(payloads: Iterable[bytes]) -> str:
+    """JSON text of a map whose members arrive as serialised ``KeyValue`` messages.
 
     Raises:
         google.protobuf.message.DecodeError: a member cannot be parsed (for instance over-deep).
     """
-    if is_map:
-        return _keyed_json(KeyValue.FromString(payload) for payload in payloads)
-    return "[" + ",".join(any_value_json(AnyValue.FromString(payload)) for payload in payloads) + "]"
+    return _keyed_json(KeyValue.FromString(payload) for payload in payloads)
 
 
 def from_json(text: str) -> Any:
