@@ -1,4 +1,10 @@
-"""Named SQL from ``queries.sql``, and the one place that runs it."""
+"""Named SQL from the files in ``statements/``, and the one place that runs it.
+
+Every SQL statement of this package stands there. They read the public views, the ledger's look-up views
+(names that end in _rows, docs/spec/ledger.md) and the catalogue's list of views, and write nothing.
+``-- name: <name>`` begins a statement, the comment under it says what it is for. ``{filters}`` stands for
+conditions joined by AND, each of them a statement named ``filter_…``.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +50,19 @@ class Query:
 
 @cache
 def load_queries() -> Mapping[str, Query]:
-    """Every query of ``queries.sql`` by name."""
-    text = files(__package__).joinpath("queries.sql").read_text(encoding="utf-8")
-    parts = _NAME.split(text)
-    queries = [_query(name, body) for name, body in zip(parts[1::2], parts[2::2], strict=True)]
-    return {query.name: query for query in queries}
+    """Every query of the package by name.
+
+    Raises:
+        ValueError: two queries have the same name.
+    """
+    queries: dict[str, Query] = {}
+    for file in sorted(files(__package__).joinpath("statements").iterdir(), key=lambda file: file.name):
+        parts = _NAME.split(file.read_text(encoding="utf-8"))
+        for name, body in zip(parts[1::2], parts[2::2], strict=True):
+            if name in queries:
+                raise ValueError(f"Two queries are named {name!r}; the second one stands in {file.name}.")
+            queries[name] = _query(name, body)
+    return queries
 
 
 def _query(name: str, body: str) -> Query:
@@ -76,7 +90,7 @@ class Reader:
         """The rows of a query, as dictionaries by column.
 
         Args:
-            name: a query of ``queries.sql``.
+            name: a query of the package.
             parameters: values by name.
             conditions: what stands for ``{filters}``: names of ``filter_…`` queries, or
                 ``name:number`` for one that is used several times.

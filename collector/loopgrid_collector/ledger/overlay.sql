@@ -1,4 +1,4 @@
--- Run after views.sql in a ledger that holds renormalised rows (`loopgrid renormalize`): the newest row of a span
+-- Run after the views in a ledger that holds renormalised rows (`loopgrid renormalize`): the newest row of a span
 -- takes the place of what the dialects made of it when it came. A union, and not one join with a choice per
 -- column, so that conditions reach the scans. Columns and their order are those of store.spans.
 CREATE OR REPLACE VIEW store.overlay_rows AS

@@ -9,7 +9,7 @@
 
 CREATE SCHEMA IF NOT EXISTS store;
 
--- Who made this ledger, with which schema, and which views it shows (SHA-256 of views.sql). A release with
+-- Who made this ledger, with which schema, and which views it shows (SHA-256 of the files in views/). A release with
 -- other views appends a row; the newest one counts.
 CREATE TABLE IF NOT EXISTS store.ledger (
     ledger_id      VARCHAR   NOT NULL,

@@ -22,6 +22,10 @@ def parse(text: str) -> Mapping[str, str]:
 
 
 SCHEMA: Final = text_of("schema.sql")
-VIEWS: Final = text_of("views.sql")
+VIEWS: Final = "\n".join(
+    file.read_text(encoding="utf-8")
+    for file in sorted(resources.files(__package__).joinpath("views").iterdir(), key=lambda file: file.name)
+)
+"""The public views and those for the server's own look-ups; later files build on earlier ones."""
 OVERLAY: Final = text_of("overlay.sql")
 QUERIES: Final = parse(text_of("queries.sql"))
