@@ -41,6 +41,11 @@ def _entry_id(seed: bytes, decision_id: str, key: str | None) -> str:
     return digest.digest()[:_ENTRY_ID_BYTES].hex()
 
 
+def new_price_book_id() -> str:
+    """A random price book id."""
+    return "prc_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
 def new_replay_id() -> str:
     """A random replay id."""
     return "rpl_" + os.urandom(_ENTRY_ID_BYTES).hex()

@@ -44,7 +44,7 @@ def test_every_public_view_of_the_design_exists():
         "commits", "conflicts", "corrections", "decisions", "events", "experiments", "ground_truth", "marks",
         "producers", "quarantine", "replays", "spans", "steps", "unfinished",
         # Beyond the design: what the evidence leaves open, and what senders say about their decisions.
-        "aggregates", "evaluations", "possible_duplicates",
+        "aggregates", "evaluations", "possible_duplicates", "prices", "costs",
     }  # fmt: skip
 
 

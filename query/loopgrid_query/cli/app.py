@@ -17,6 +17,7 @@ from loopgrid_query.cli import (
     demo,
     importing,
     judging,
+    pricing,
     renormalizing,
     replays,
     serving,
@@ -71,6 +72,7 @@ app.command(epilog=example(f"loopgrid compare {EXAMPLE_ID}", "rpl_8c2d3f405b6e47
 app.command(
     epilog=example("loopgrid sql", "'SELECT model_name, count(*) FROM decisions GROUP BY ALL' --csv")
 )(sql.sql)
+app.add_typer(pricing.app, name="prices")
 app.command("import", epilog=example("loopgrid import traces.jsonl captured/"))(importing.import_files)
 app.command(epilog=example("loopgrid renormalize --ledger decisions.duckdb --dry-run"))(
     renormalizing.renormalize

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import TracebackType
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 import typer
 import urllib3
@@ -107,9 +109,36 @@ class Connection:
         Raises:
             CliError: nothing answers at the endpoint.
         """
-        headers = self._headers | {"content-type": content_type, "accept": accept or content_type}
+        return self._asked(
+            "POST", path, body, {"content-type": content_type, "accept": accept or content_type}
+        )
+
+    def json(self, method: str, path: str, body: Any = None) -> Any:
+        """What the API answers to a request with a JSON body, or without one.
+
+        Raises:
+            CliError: nothing answers, or the API refuses; its own words.
+        """
+        sent = None if body is None else json.dumps(body).encode()
+        answer = self._asked(
+            method, path, sent, {"content-type": "application/json", "accept": "application/json"}
+        )
         try:
-            answer = self._pool.request("POST", self._endpoint + path, body=body, headers=headers)
+            read = json.loads(answer.body)
+            if answer.status < HTTPStatus.BAD_REQUEST:
+                return read
+            refusal = CliError(str(read["detail"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CliError(
+                f"the server answered HTTP {answer.status}: is that the API port, by default 8000?"
+            ) from error
+        raise refusal
+
+    def _asked(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        try:
+            answer = self._pool.request(
+                method, self._endpoint + path, body=body, headers={**self._headers, **headers}
+            )
         except urllib3.exceptions.HTTPError as error:
             raise CliError(
                 f"no LoopGrid server answers at {self._endpoint}; start one with: loopgrid serve"
