@@ -29,9 +29,12 @@ def command(server: RunningServer, *words: str) -> subprocess.CompletedProcess[s
 
 
 def decided(server: RunningServer, model: str | None = "m-1", provider: str = "acme", **usage: int) -> str:
-    said = {} if model is None else {"model": {"provider": provider, "name": model}}
     made = LoopGrid(service_name="shop", endpoint=server.api).record_decision(
-        decision_type="t", input={}, output={}, usage=usage or None, **said
+        decision_type="t",
+        input={},
+        output={},
+        model=None if model is None else {"provider": provider, "name": model},
+        usage=usage or None,
     )
     return str(made["decision_id"])
 
