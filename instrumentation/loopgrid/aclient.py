@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -76,6 +76,12 @@ class AsyncLoopGrid:
         """
         replay = functools.partial(self._grid.replay, decision_id, overrides=overrides, function=function)
         return await self._in_thread(replay)
+
+    async def frame(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, *, to: str = "arrow"
+    ) -> Any:
+        """Read the ledger with SQL into a data frame, as `LoopGrid.frame` does, in a thread."""
+        return await self._in_thread(functools.partial(self._grid.frame, query, parameters, to=to))
 
     async def close(self) -> None:
         """Close the connections; the client may be used again."""

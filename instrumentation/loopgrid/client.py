@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from loopgrid import tracing
+from loopgrid import frames, tracing
 from loopgrid.calls import Call, Calls, answering
 from loopgrid.config import checked_endpoint
 from loopgrid.errors import Fatal, LoopGridError, Misconfigured, NotFound, Unavailable
@@ -25,6 +25,7 @@ from loopgrid.results import Result
 
 P = ParamSpec("P")
 T = TypeVar("T", bound=Result)
+A = TypeVar("A")
 
 
 def _sends(build: Callable[Concatenate[Calls, P], Call[T]]) -> Callable[Concatenate[LoopGrid, P], T]:
@@ -124,6 +125,29 @@ class LoopGrid:
             ) from exception
         return Replay(self.get_replay(requested["replay_id"]), exception)
 
+    def frame(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, *, to: str = "arrow"
+    ) -> Any:
+        """Read the ledger with SQL into a data frame: every row, with the types of the columns.
+
+        Args:
+            query: one SELECT over the public views.
+            parameters: values for `?` and `$1` (a sequence), or `$name` (a mapping).
+            to: `arrow` (a `pyarrow.Table`), `pandas` or `polars`.
+
+        Returns:
+            The frame.
+
+        Raises:
+            Invalid: the query is not a SELECT the ledger can answer, or `to` is unknown.
+            Misconfigured: a package that `to` needs is not installed.
+            Unreachable: no server answers, or the answer broke off because it outgrew the server's limits.
+        """
+        read = frames.reader(to)
+        call = self._calls.sql(query, parameters)
+        attempt = functools.partial(self._rest.attempt_bytes, call, frames.ARROW_STREAM)
+        return read(self._attempted(call, attempt))
+
     def close(self) -> None:
         """Close the connections; the client may be used again."""
         self._rest.close()
@@ -139,10 +163,14 @@ class LoopGrid:
         self.close()
 
     def _send(self, call: Call[T]) -> T:
+        return self._attempted(call, functools.partial(self._rest.attempt, call))
+
+    def _attempted(self, call: Call[Any], attempt: Callable[[float], A | LoopGridError]) -> A:
+        """What an attempt brings, made as often as makes sense; it is told the seconds it may take."""
         attempts = Attempts(call, self._timeout_s)
         settled = not call.settles or self._settle()
         while True:
-            answer = self._rest.attempt(call, attempts.left_s())
+            answer = attempt(attempts.left_s())
             if not isinstance(answer, LoopGridError):
                 return answer
             wait_s = attempts.wait_s(answer)

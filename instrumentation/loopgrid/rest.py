@@ -101,26 +101,9 @@ class Rest:
 
     def attempt(self, call: Call[T], timeout_s: float) -> T | LoopGridError:
         """Send it once; the answer, or what is wrong with it."""
-        headers = dict(self._headers)
-        body = None
-        if call.body is not None:
-            headers["Content-Type"] = "application/json"
-            body = json.dumps(call.body, allow_nan=False).encode()
-        if call.key is not None:
-            headers["Idempotency-Key"] = call.key
-        target = f"{call.path}?{urlencode(call.query)}" if call.query else call.path
-        timeout = urllib3.Timeout(total=timeout_s)
-        try:
-            answer = self._pool.request(
-                call.method,
-                self.endpoint + target,
-                body=body,
-                headers=headers,
-                redirect=False,
-                timeout=timeout,
-            )
-        except urllib3.exceptions.HTTPError as error:
-            return self._unreachable(error)
+        answer = self._sent(call, timeout_s, {})
+        if isinstance(answer, LoopGridError):
+            return answer
         judged = self._judge(answer.status, answer.headers, answer.data)
         if isinstance(judged, LoopGridError):
             return judged
@@ -130,6 +113,45 @@ class Rest:
                 "the endpoint"
             )
         return call.result(judged.value)
+
+    def attempt_bytes(self, call: Call[Any], media_type: str, timeout_s: float) -> bytes | LoopGridError:
+        """Send it once and ask for another form of answer; its bytes, or what is wrong with it."""
+        answer = self._sent(call, timeout_s, {"Accept": media_type})
+        if isinstance(answer, LoopGridError):
+            return answer
+        if answer.status in SUCCESS and answer.headers.get("content-type") == media_type:
+            return answer.data
+        judged = self._judge(answer.status, answer.headers, answer.data)
+        if isinstance(judged, LoopGridError):
+            return judged
+        return ServerDefect(
+            f"{self.endpoint} answered in another form than {media_type}: it is an older LoopGrid server; "
+            "upgrade it",
+            status=answer.status,
+        )
+
+    def _sent(
+        self, call: Call[Any], timeout_s: float, more: Mapping[str, str]
+    ) -> urllib3.BaseHTTPResponse | Unreachable:
+        headers = {**self._headers, **more}
+        body = None
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(call.body, allow_nan=False).encode()
+        if call.key is not None:
+            headers["Idempotency-Key"] = call.key
+        target = f"{call.path}?{urlencode(call.query)}" if call.query else call.path
+        try:
+            return self._pool.request(
+                call.method,
+                self.endpoint + target,
+                body=body,
+                headers=headers,
+                redirect=False,
+                timeout=urllib3.Timeout(total=timeout_s),
+            )
+        except urllib3.exceptions.HTTPError as error:
+            return self._unreachable(error)
 
     def _judge(self, status: int, headers: Mapping[str, str], data: bytes) -> _Answer | LoopGridError:
         try:

@@ -14,7 +14,7 @@ import re
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any, Final
@@ -29,6 +29,7 @@ from loopgrid_query.errors import FieldError, SqlBusy, SqlInvalid, SqlRefused, S
 from loopgrid_query.models import SqlRequest
 from loopgrid_query.queries import Reader
 from loopgrid_query.sql_guard import Catalogue
+from loopgrid_query.sql_stream import Rows
 
 _BATCH_ROWS: Final = 1024
 # Arrow loses what these are: a bit string's length, a number's sign, a time's zone.
@@ -46,6 +47,8 @@ class SqlLimits:
         seconds: until it is interrupted.
         rows: rows of an answer; more are cut off, and the answer says so.
         answer_bytes: bytes of an answer's values in memory; likewise.
+        column_bytes: bytes of the values of an answer in columns (Arrow, Parquet), which is not held in
+            memory; more are refused.
         statement_characters: length of its text.
         at_once: statements that run at the same time.
         wait_seconds: how long a statement waits for one of the others to end.
@@ -54,6 +57,7 @@ class SqlLimits:
     seconds: float = 30.0
     rows: int = 10_000
     answer_bytes: int = 64 * 2**20
+    column_bytes: int = 4 * 2**30
     statement_characters: int = 100_000
     at_once: int = 8
     wait_seconds: float = 5.0
@@ -113,6 +117,40 @@ class Analytics:
             SqlBusy: too many others run.
             StorageTrouble: the ledger cannot be read right now.
         """
+        with ExitStack() as held:
+            cursor, statement = self._admitted(request, held)
+            try:
+                return self._answer(cursor, statement, request.parameters)
+            except _SERVER_TROUBLE as error:
+                raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
+
+    def rows(self, request: SqlRequest) -> Rows:
+        """The whole result of one statement, in columns, while it is read. To be closed.
+
+        Raises:
+            as ``run``, here or while it is read.
+        """
+        with ExitStack() as held:
+            cursor, statement = self._admitted(request, held)
+            stopped = held.enter_context(_interrupting(cursor, self._limits.seconds))
+            try:
+                result = cursor.execute(statement, request.parameters)
+                _check_tellable([(str(column[0]), str(column[1])) for column in result.description or ()])
+                return Rows(
+                    result,
+                    held.pop_all(),
+                    lambda error: self._explained(error, stopped=stopped.is_set()),
+                    self._limits.column_bytes,
+                )
+            except _SERVER_TROUBLE as error:
+                raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
+            except duckdb.Error as error:
+                raise self._explained(error, stopped=stopped.is_set()) from error
+
+    def _admitted(
+        self, request: SqlRequest, held: ExitStack
+    ) -> tuple[duckdb.DuckDBPyConnection, duckdb.Statement]:
+        """A cursor and the statement that it may run; ``held`` gives them back."""
         jsontext.check(request.query, "query")
         jsontext.check(request.parameters, "parameters")
         if len(request.query) > self._limits.statement_characters:
@@ -122,14 +160,12 @@ class Analytics:
             )
         if not self._running.acquire(timeout=self._limits.wait_seconds):
             raise SqlBusy("As many statements run as may run at once; send it again in a moment.")
+        held.callback(self._running.release)
         try:
-            with self._ledger.cursor() as cursor:
-                statement = self._allowed(cursor, request.query)
-                return self._answer(cursor, statement, request.parameters)
+            cursor = held.enter_context(self._ledger.cursor())
+            return cursor, self._allowed(cursor, request.query)
         except _SERVER_TROUBLE as error:
             raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
-        finally:
-            self._running.release()
 
     def _allowed(self, cursor: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
         try:

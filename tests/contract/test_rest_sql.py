@@ -7,6 +7,9 @@ import io
 import json
 from collections.abc import Iterator
 
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from loopgrid_query.analytics import SqlLimits
@@ -18,7 +21,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One server for all claims of this module, with one decision and tight limits."""
     folder = tmp_path_factory.mktemp("sql")
     with running_api(
-        folder, SqlLimits(seconds=2, rows=100, answer_bytes=2**20, wait_seconds=0.01)
+        folder, SqlLimits(seconds=2, rows=100, answer_bytes=2**20, column_bytes=2**22, wait_seconds=0.01)
     ) as running:
         running.record(input={"message": "hello"}, output=[1], usage={"input_tokens": 3}, service_name="a")
         yield running
@@ -269,3 +272,64 @@ def test_no_variable_of_the_server_can_be_read_as_a_table(api):
     """DuckDB's Python module can read its caller's data frames by name; ours must not."""
     for name in ("rows", "batch", "statements", "columns", "result"):
         problem(api.sql("FROM " + name), 400)
+
+
+ARROW = "application/vnd.apache.arrow.stream"
+PARQUET = "application/vnd.apache.parquet"
+COLUMNS = "SELECT range AS n, 'x' || range AS text, NULL::DOUBLE AS empty FROM range(5000)"
+
+
+def in_columns(api: Api, query: str, media_type: str) -> httpx.Response:
+    return api.client.post("/v1/sql", json={"query": query}, headers={"accept": media_type})
+
+
+def test_an_arrow_stream_holds_every_row_whatever_the_limit_of_json(api):
+    answer = in_columns(api, COLUMNS, ARROW)
+
+    table = pa.ipc.open_stream(answer.content).read_all()
+    assert answer.headers["content-type"] == ARROW
+    assert (table.num_rows, table.column_names) == (5000, ["n", "text", "empty"])
+    assert table.column("n").to_pylist() == list(range(5000))
+
+
+def test_a_parquet_file_holds_the_same(api):
+    table = pq.read_table(io.BytesIO(in_columns(api, COLUMNS, PARQUET).content))
+
+    assert table.equals(pa.ipc.open_stream(in_columns(api, COLUMNS, ARROW).content).read_all())
+
+
+@pytest.mark.parametrize("media_type", [ARROW, PARQUET])
+def test_an_empty_result_in_columns_has_its_schema(api, media_type):
+    content = in_columns(api, "SELECT decision_id FROM decisions WHERE false", media_type).content
+
+    if media_type == ARROW:
+        table = pa.ipc.open_stream(content).read_all()
+    else:
+        table = pq.read_table(io.BytesIO(content))
+    assert (table.num_rows, table.column_names) == (0, ["decision_id"])
+
+
+@pytest.mark.parametrize("media_type", [ARROW, PARQUET])
+def test_what_may_not_run_may_not_run_in_columns_either(api, media_type):
+    assert in_columns(api, "DROP VIEW decisions", media_type).status_code == 403
+    assert in_columns(api, "SELECT 1 / 'x'", media_type).status_code == 400
+    assert in_columns(api, "SELECT '1010'::BIT", media_type).status_code == 400
+
+
+def test_a_result_that_outgrows_its_limit_breaks_off_loudly(api):
+    large = "SELECT range, repeat('x', 1000) AS text FROM range(100000)"
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        in_columns(api, large, ARROW)
+    refused = problem(in_columns(api, large, PARQUET), 400)
+    assert "larger than" in refused["detail"]
+
+
+def test_a_stream_that_ended_or_broke_off_gives_its_place_back(api):
+    for _ in range(2 * SqlLimits().at_once):
+        with api.client.stream(
+            "POST", "/v1/sql", json={"query": COLUMNS}, headers={"accept": ARROW}
+        ) as answer:
+            next(answer.iter_raw())
+
+    assert in_columns(api, "SELECT 1 AS one", ARROW).status_code == 200

@@ -74,3 +74,25 @@ def test_a_coroutine_can_replay_a_coroutine_function(server):
             return str((await grid.get_decision(replay.result_decision_id or "")).output)
 
     assert asyncio.run(main()) == "HO"
+
+
+def test_a_frame_holds_every_row_with_the_types_of_its_columns(server):
+    async def awaited() -> int:
+        async with AsyncLoopGrid(endpoint=server.api) as grid:
+            return int((await grid.frame("SELECT range FROM range(12345)")).num_rows)
+
+    with LoopGrid(endpoint=server.api) as grid:
+        grid.record_decision(decision_type="reply", output="a", usage={"input_tokens": 3})
+        query = "SELECT decision_type, input_tokens, recorded_at FROM decisions WHERE decision_type = $1"
+        arrow = grid.frame(query, ["reply"])
+        pandas = grid.frame(query, ["reply"], to="pandas")
+        polars = grid.frame(query, ["reply"], to="polars")
+        with pytest.raises(errors.Invalid, match="'arrow', 'pandas', 'polars'"):
+            grid.frame(query, to="spark")
+        with pytest.raises(errors.Forbidden, match="DROP is not allowed"):
+            grid.frame("DROP VIEW decisions")
+
+    assert arrow.to_pylist()[0]["input_tokens"] == 3
+    assert str(pandas["recorded_at"].dtype).startswith("datetime64")
+    assert polars.row(0)[:2] == ("reply", 3)
+    assert asyncio.run(awaited()) == 12345

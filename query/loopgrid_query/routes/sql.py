@@ -6,14 +6,18 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Response
+from fastapi.responses import StreamingResponse
 
-from loopgrid_query import media, models
+from loopgrid_query import media, models, sql_stream
 from loopgrid_query.routes.common import Domain, answer, refusals
 
 router: Final = APIRouter(tags=["sql"])
 
 _JSON: Final = "application/json"
 _CSV: Final = "text/csv"
+_ARROW: Final = "application/vnd.apache.arrow.stream"
+_PARQUET: Final = "application/vnd.apache.parquet"
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 
 
 @router.post(
@@ -21,7 +25,7 @@ _CSV: Final = "text/csv"
     response_model=models.SqlResult,
     responses={
         HTTPStatus.OK: {
-            "content": {_CSV: {"schema": {"type": "string"}}},
+            "content": {_CSV: {"schema": {"type": "string"}}, _ARROW: _BINARY, _PARQUET: _BINARY},
             "headers": {
                 "LoopGrid-Truncated": {
                     "description": "`true` where a CSV answer leaves rows out",
@@ -41,9 +45,15 @@ _CSV: Final = "text/csv"
 )
 def run(body: models.SqlRequest, domain: Domain, accept: Annotated[str | None, Header()] = None) -> Response:
     """DuckDB's SQL on the views `decisions`, `steps`, `marks`, `corrections`, `ground_truth`, `replays`,
-    `spans`, `events` and the others; reading only. `Accept: text/csv` gives CSV.
+    `spans`, `events` and the others; reading only. `Accept: text/csv` gives CSV;
+    `application/vnd.apache.arrow.stream` and `application/vnd.apache.parquet` give all rows in columns.
     """
-    media_type = media.best(accept, (_JSON, _CSV))
+    media_type = media.best(accept, (_JSON, _CSV, _ARROW, _PARQUET))
+    if media_type == _ARROW:
+        return StreamingResponse(sql_stream.arrow_stream(domain.analytics.rows(body)), media_type=_ARROW)
+    if media_type == _PARQUET:
+        file = sql_stream.parquet_file(domain.analytics.rows(body))
+        return StreamingResponse(sql_stream.pieces(file), media_type=_PARQUET)
     found = domain.analytics.run(body)
     if media_type == _JSON:
         return answer(found.record())
