@@ -107,9 +107,27 @@ class Connection:
         Raises:
             CliError: nothing answers at the endpoint.
         """
-        headers = self._headers | {"content-type": content_type, "accept": accept or content_type}
+        return self.request("POST", path, body, content_type=content_type, accept=accept)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        content_type: str = "application/json",
+        accept: str | None = None,
+    ) -> Answer:
+        """Any request; waits and repeats as `post` does.
+
+        Raises:
+            CliError: nothing answers at the endpoint.
+        """
+        headers = self._headers | {"accept": accept or content_type}
+        if body is not None:
+            headers["content-type"] = content_type
         try:
-            answer = self._pool.request("POST", self._endpoint + path, body=body, headers=headers)
+            answer = self._pool.request(method, self._endpoint + path, body=body, headers=headers)
         except urllib3.exceptions.HTTPError as error:
             raise CliError(
                 f"no LoopGrid server answers at {self._endpoint}; start one with: loopgrid serve"

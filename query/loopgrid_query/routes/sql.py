@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Response
 
 from loopgrid_query import media, models
-from loopgrid_query.routes.common import Domain, answer, refusals
+from loopgrid_query.routes.common import Asked, Domain, answer, refusals
 
 router: Final = APIRouter(tags=["sql"])
 
@@ -39,11 +39,14 @@ _CSV: Final = "text/csv"
     },
     summary="Read the ledger with SQL",
 )
-def run(body: models.SqlRequest, domain: Domain, accept: Annotated[str | None, Header()] = None) -> Response:
+def run(
+    body: models.SqlRequest, domain: Domain, asked: Asked, accept: Annotated[str | None, Header()] = None
+) -> Response:
     """DuckDB's SQL on the views `decisions`, `steps`, `marks`, `corrections`, `ground_truth`, `replays`,
     `spans`, `events` and the others; reading only. `Accept: text/csv` gives CSV.
     """
     media_type = media.best(accept, (_JSON, _CSV))
+    asked.runs(body.query)
     found = domain.analytics.run(body)
     if media_type == _JSON:
         return answer(found.record())
