@@ -57,8 +57,8 @@ class Keyring:
         with ledger.cursor() as cursor:
             rows = cursor.execute(QUERIES["keys"]).fetchall()
         self._keys: dict[str, Key] = {}
-        for entry_type, body, recorded_at in rows:
-            self._take(entry_type, orjson.loads(body), recorded_at)
+        for entry_type, body in rows:
+            self._take(entry_type, orjson.loads(body))
 
     @property
     def required(self) -> bool:
@@ -163,16 +163,17 @@ class Keyring:
 
     def _made(self, body: Mapping[str, Any], others: Iterable[Entry]) -> tuple[Key, str]:
         key_id, token = new_token()
-        whole = {"key_id": key_id, **body, "secret_sha256": digest_of(token).hex()}
+        given = {"created_at": _told(self._clock()), "secret_sha256": digest_of(token).hex()}
+        whole = {"key_id": key_id, **body, **given}
         self._append([_entry(f"key_{key_id}", "key", body["created_by"], whole), *others])
         return self._keys[key_id], token
 
     def _append(self, entries: list[Entry]) -> None:
         self._ledger.append(Append(entries=sealed_entries(entries))).result()
         for entry in entries:
-            self._take(entry.entry_type, entry.body, self._clock())
+            self._take(entry.entry_type, entry.body)
 
-    def _take(self, entry_type: str, body: Mapping[str, Any], recorded_at: datetime) -> None:
+    def _take(self, entry_type: str, body: Mapping[str, Any]) -> None:
         key_id = body["key_id"]
         if entry_type == "key":
             self._keys[key_id] = Key(
@@ -182,7 +183,7 @@ class Keyring:
                 scopes=frozenset(map(Scope, body["scopes"])),
                 services=frozenset(body["services"]),
                 expires_at=_moment(body["expires_at"]),
-                created_at=recorded_at,
+                created_at=datetime.fromisoformat(body["created_at"]),
                 created_by=body["created_by"],
                 rotated_from=body["rotated_from"],
                 revoked_at=None,
@@ -190,7 +191,7 @@ class Keyring:
             )
             return
         key = self._keys[key_id]
-        at = _moment(body["effective_at"]) or recorded_at
+        at = datetime.fromisoformat(body["effective_at"])
         earliest = at if key.revoked_at is None else min(at, key.revoked_at)
         self._keys[key_id] = dataclasses.replace(key, revoked_at=earliest)
 

@@ -205,9 +205,9 @@ class Server:
         guard = Guard(ledger, first_key_by_request=not reachable)
         if reachable and not guard.keys.required and not self._config.insecure:
             raise Misconfigured(
-                f"The ledger has no API key, and other machines can reach {reachable[0]}: make "
-                "one with `loopgrid keys create --ledger`, bind 127.0.0.1, or say --insecure (LOOPGRID_INSECURE) "
-                "if something else keeps strangers out."
+                f"The ledger has no API key, and other machines can reach {reachable[0]}: make one with "
+                "`loopgrid keys create --ledger`, bind 127.0.0.1, or say --insecure (LOOPGRID_INSECURE) if "
+                "something else keeps strangers out."
             )
         return guard
 

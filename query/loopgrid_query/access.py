@@ -89,14 +89,16 @@ class Asking:
         Raises:
             Forbidden: it names somebody else, and its key is no admin's.
         """
-        if self.key is None or (named is not None and self.key.may(Scope.ADMIN)):
+        if self.key is None:
             return named
-        if named is not None and named not in (self.key.person, self.key.name):
+        if named is None:
+            return self.key.who
+        if named not in (self.key.person, self.key.name) and not self.key.may(Scope.ADMIN):
             raise Forbidden(
                 f"{name} names somebody else than the API key, which speaks for {self.key.who}. "
                 f"Leave {name} out, or use a key with the scope admin."
             )
-        return named or self.key.who
+        return named
 
     def sends_for(self, service_name: str | None) -> None:
         """Check that the key may record decisions of a service.

@@ -50,7 +50,7 @@ JOIN store.refused AS stored
 
 -- name: keys
 -- API keys and their revocations, in the order in which they were appended.
-SELECT entry_type, body, recorded_at FROM store.entries
+SELECT entry_type, body FROM store.entries
 WHERE entry_type IN ('key', 'key_revoked') ORDER BY position;
 
 -- name: append_spans
