@@ -154,9 +154,11 @@ class Audit:
                 continue
             with self._changed:
                 self._waiting.extendleft(reversed(taken))
-            if self._closing.wait(RETRY_S):
+            if self._closing.is_set():
                 _log.error("%d accesses could not be recorded before the end.", len(self._waiting))
                 return
+            # At a close, once more at once.
+            self._closing.wait(RETRY_S)
 
     def _take(self) -> list[tuple[datetime, Access]]:
         with self._changed:

@@ -13,6 +13,9 @@ from loopgrid_collector.errors import Forbidden
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 _READING: Final = frozenset({"GET", "HEAD"})
+ADMINS_VIEWS: Final = frozenset({"access_log", "keys"})
+"""What only an admin reads, where there are keys: who they are, what they saw, where strangers came from."""
+
 _WRITES: Final = {
     ("decisions",): Scope.INGEST,
     ("decisions", "*", "incorrect"): Scope.REVIEW,
@@ -78,6 +81,11 @@ class Asking:
     def runs(self, statement: str) -> None:
         """Say which SQL it runs."""
         self.statement_sha256 = hashlib.sha256(statement.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def closed_views(self) -> frozenset[str]:
+        """Views that its key may not read."""
+        return frozenset() if self.key is None or self.key.may(Scope.ADMIN) else ADMINS_VIEWS
 
     def said_by(self, named: str | None, name: str) -> str | None:
         """Who is on record as having said something: the key's person, or whom the request names.

@@ -102,8 +102,12 @@ class Analytics:
         self._limits = limits
         self._running = threading.BoundedSemaphore(limits.at_once)
 
-    def run(self, request: SqlRequest) -> SqlAnswer:
+    def run(self, request: SqlRequest, admins: frozenset[str] = frozenset()) -> SqlAnswer:
         """Run one statement.
+
+        Args:
+            request: the statement.
+            admins: views that whoever asks may not read; lower case.
 
         Raises:
             Invalid: the request holds what is no Unicode text or no JSON number.
@@ -124,14 +128,16 @@ class Analytics:
             raise SqlBusy("As many statements run as may run at once; send it again in a moment.")
         try:
             with self._ledger.cursor() as cursor:
-                statement = self._allowed(cursor, request.query)
+                statement = self._allowed(cursor, request.query, admins)
                 return self._answer(cursor, statement, request.parameters)
         except _SERVER_TROUBLE as error:
             raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
         finally:
             self._running.release()
 
-    def _allowed(self, cursor: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
+    def _allowed(
+        self, cursor: duckdb.DuckDBPyConnection, query: str, admins: frozenset[str]
+    ) -> duckdb.Statement:
         try:
             statements = cursor.extract_statements(query)
         except _SERVER_TROUBLE:
@@ -147,15 +153,16 @@ class Analytics:
         row = self._reader.row("syntax", statement=query)
         if row is None:
             raise AssertionError("a SELECT without FROM has one row")
-        sql_guard.check(json.loads(row["syntax"]), self._catalogue())
+        sql_guard.check(json.loads(row["syntax"]), self._catalogue(admins))
         return statements[0]
 
-    def _catalogue(self) -> Catalogue:
+    def _catalogue(self, admins: frozenset[str]) -> Catalogue:
         rows = self._reader.rows("catalogue", {})
         return Catalogue(
             database=next(row["database"] for row in rows).lower(),
-            views=frozenset(row["name"].lower() for row in rows if not row["internal"]),
+            views=frozenset(row["name"].lower() for row in rows if not row["internal"]) - admins,
             internal=frozenset(row["name"].lower() for row in rows if row["internal"]),
+            admins=admins,
         )
 
     def _answer(

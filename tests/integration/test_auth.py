@@ -318,6 +318,17 @@ def test_the_access_log_says_who_saw_a_decision(house: House):
     assert "the text itself" not in str(log)
 
 
+@pytest.mark.parametrize(
+    "query", ["FROM access_log", "SELECT 1 FROM decisions, keys", "DESCRIBE Access_Log", "FROM main.keys"]
+)
+def test_who_saw_what_is_for_admins(shared: House, query):
+    refused = shared.ask("read", "POST", "/v1/sql", json={"query": query})
+    granted = shared.ask("admin", "POST", "/v1/sql", json={"query": query})
+
+    assert (refused.status_code, "scope admin" in refused.json()["detail"]) == (403, True)
+    assert granted.status_code == 200
+
+
 def test_many_refused_attempts_are_counted_and_no_secret_is_stored(house: House):
     attempts = 60
     for _ in range(attempts):

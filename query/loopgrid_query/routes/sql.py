@@ -47,7 +47,7 @@ def run(
     """
     media_type = media.best(accept, (_JSON, _CSV))
     asked.runs(body.query)
-    found = domain.analytics.run(body)
+    found = domain.analytics.run(body, asked.closed_views)
     if media_type == _JSON:
         return answer(found.record())
     headers = {"LoopGrid-Truncated": "true" if found.truncated else "false"}
