@@ -34,8 +34,8 @@ def sql(
     """Run a read-only query over the ledger.
 
     The views are decisions, steps, marks, corrections, ground_truth, replays, experiments, spans,
-    events, producers, unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates
-    and evaluations.
+    events, producers, unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates,
+    evaluations, keys and access_log.
     Rows wider than the terminal are printed one below the other.
     """
     if as_json and as_csv:
