@@ -40,7 +40,8 @@ _POSITIVE: Final = frozenset(
     }
 )
 """Numbers with which nothing would work at 0; every other one may be 0."""
-_FORMS: Final = {int: "a whole number", float: "a number"}
+_FORMS: Final = {int: "a whole number", float: "a number", bool: "true or false"}
+_FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class CollectorConfig:
     Attributes:
         ledger: path of the DuckDB file.
         host: address that all ports bind to. Loopback unless somebody says otherwise.
+        insecure: take requests from other machines although the ledger has no API key yet; without it, such a
+            server does not start.
         ip_family: ``4`` or ``6`` to bind only those of the host's addresses; ``any`` for all.
         port: API port; 0 lets the system choose. Likewise the two OTLP ports.
         otlp_http_socket: path of a Unix socket that takes OTLP/HTTP as well; empty for none.
@@ -105,6 +108,7 @@ class CollectorConfig:
 
     ledger: str = "loopgrid.duckdb"
     host: str = "127.0.0.1"
+    insecure: bool = False
     ip_family: str = "any"
     port: int = 8000
     otlp_http_port: int = 4318
@@ -229,7 +233,7 @@ class CollectorConfig:
                 continue
             convert: type[Any] = type(field.default)
             try:
-                values[field.name] = convert(text)
+                values[field.name] = _flag(text) if convert is bool else convert(text)
             except ValueError as error:
                 raise Misconfigured(
                     f"{variable} is {text!r}; write {_FORMS.get(convert, 'another value')}."
@@ -247,6 +251,13 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     known = {_variable(field.name) for field in dataclasses.fields(CollectorConfig)} | APPLICATION_VARIABLES
     unknown = sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
     return {name: next(iter(difflib.get_close_matches(name, known, n=1)), None) for name in unknown}
+
+
+def _flag(text: str) -> bool:
+    try:
+        return _FLAGS[text.strip().lower()]
+    except KeyError:
+        raise ValueError(text) from None
 
 
 def _variable(field: str) -> str:

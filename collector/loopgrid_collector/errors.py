@@ -39,6 +39,14 @@ class UnsupportedCoding(Permanent):
     """The content coding is not one that this server reads."""
 
 
+class Unauthenticated(Permanent):
+    """No API key came with the request, or none that is good."""
+
+
+class Forbidden(Permanent):
+    """The API key is good, but not for this."""
+
+
 class Retryable(CollectorError):
     """Nothing was stored; the same request may succeed after ``retry_after_s`` seconds."""
 

@@ -19,11 +19,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from loopgrid_collector.audit import Access
+from loopgrid_collector.auth import Scope
+from loopgrid_collector.errors import Permanent
+from loopgrid_collector.guard import CHALLENGE, Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.measures import Latency
 from loopgrid_collector.ledger.oddities import Oddities
 from loopgrid_collector.receivers.limits import Budget
+from loopgrid_collector.receivers.status import verdict
 
 _OUTCOMES: Final = {
     "stored": "stored",
@@ -34,7 +39,11 @@ _OUTCOMES: Final = {
 
 
 def metrics_route(
-    ledger: Ledger, ingest: Ingest, budget: Budget, clock: Callable[[], float] = time.monotonic
+    ledger: Ledger,
+    ingest: Ingest,
+    budget: Budget,
+    guard: Guard,
+    clock: Callable[[], float] = time.monotonic,
 ) -> BaseRoute:
     """The route that answers a scrape.
 
@@ -42,12 +51,21 @@ def metrics_route(
         ledger: its sizes and its latencies.
         ingest: its counters.
         budget: of the doors, with what they refused.
+        guard: who may scrape: keys with the scope read, where there are keys.
         clock: seconds that only ever grow.
     """
     registry = CollectorRegistry()
     registry.register(_ServerCollector(ledger, ingest, budget, clock))
 
-    async def scrape(_: Request) -> Response:
+    async def scrape(request: Request) -> Response:
+        address = request.client.host if request.client else None
+        try:
+            guard.admit(
+                request.headers.get, Scope.READ, Access("rest", "GET", "/metrics", None, address=address)
+            )
+        except Permanent as error:
+            headers = {"WWW-Authenticate": CHALLENGE}
+            return Response(f"{error}\n", verdict(error).http, headers, media_type="text/plain")
         # In a thread: part of it is read from the ledger.
         told = await asyncio.to_thread(generate_latest, registry)
         return Response(told, media_type=CONTENT_TYPE_LATEST)

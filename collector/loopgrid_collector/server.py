@@ -8,6 +8,7 @@ still waits to be passed on gets the rest of the grace period.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import math
 import os
@@ -25,9 +26,10 @@ from starlette.types import ASGIApp
 
 from loopgrid_collector import runtime
 from loopgrid_collector.config import CollectorConfig
-from loopgrid_collector.errors import Retryable
+from loopgrid_collector.errors import Misconfigured, Retryable
 from loopgrid_collector.forward import Forwarder, ForwardingIngest
 from loopgrid_collector.forward_target import refuse_own, target
+from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.records import Append
@@ -53,8 +55,8 @@ _HTTP_FLAG: Final = "--otlp-http-port"
 _GRPC_FLAG: Final = "--otlp-grpc-port"
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
-ApiFactory = Callable[[Ledger, Ingest, list[BaseRoute]], ASGIApp]
-"""Makes the API's application. It mounts the routes that it is given."""
+ApiFactory = Callable[[Ledger, Ingest, list[BaseRoute], Guard], ASGIApp]
+"""Makes the API's application. It mounts the routes that it is given, which ask the guard themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +113,16 @@ class Server:
             # In a thread, as its closing is: the loop stays free for a second signal.
             ledger = await asyncio.to_thread(Ledger.open, config.ledger, config)
             stack.push_async_callback(asyncio.to_thread, ledger.close)
+            guard = self._guard(ledger, [ip for ip, _ in api.bound])
+            stack.push_async_callback(asyncio.to_thread, guard.close)
             ingest = ForwardingIngest(ledger, config, forwarder) if forwarder else Ingest(ledger, config)
             stack.push_async_callback(asyncio.to_thread, ingest.close)
 
             budget = Budget(config.max_queued_bytes)
-            routes = [*otlp_routes(ingest, config, budget), metrics_route(ledger, ingest, budget)]
+            routes = [
+                *otlp_routes(ingest, config, guard, budget),
+                metrics_route(ledger, ingest, budget, guard),
+            ]
 
             def state() -> State:
                 if self._stopping:
@@ -125,9 +132,9 @@ class Server:
             otlp = otlp_app(routes, state, config.otlp_path_prefix)
             doors = _Doors(grpc, Connections.of(config), secure)
             stack.push_async_callback(self._stop_doors, doors, ledger)
-            await grpc.start(ingest, budget, state)
+            await grpc.start(ingest, guard, budget, state)
             await doors.open(otlp_http, otlp)
-            await doors.open(api, self._api(ledger, ingest, routes) if self._api else otlp)
+            await doors.open(api, self._api(ledger, ingest, routes, guard) if self._api else otlp)
             _keep_up(stack, _probe(ledger), "storage-probe")
             if secure is not None:
                 _keep_up(stack, _reload(secure), "tls-reload")
@@ -187,6 +194,22 @@ class Server:
             for each in _STOP_SIGNALS:
                 loop.remove_signal_handler(each)
         return 0
+
+    def _guard(self, ledger: Ledger, bound: list[str]) -> Guard:
+        """Who may do what.
+
+        Raises:
+            Misconfigured: other machines could reach a ledger that has no key.
+        """
+        reachable = [ip for ip in bound if not ipaddress.ip_address(ip.partition("%")[0]).is_loopback]
+        guard = Guard(ledger, first_key_by_request=not reachable)
+        if reachable and not guard.keys.required and not self._config.insecure:
+            raise Misconfigured(
+                f"The ledger has no API key, and other machines can reach {reachable[0]}: make one with "
+                "`loopgrid keys create --ledger`, bind 127.0.0.1, or say --insecure (LOOPGRID_INSECURE) if "
+                "something else keeps strangers out."
+            )
+        return guard
 
     async def _forwarder(
         self, stack: AsyncExitStack, own: list[tuple[str, int]], otlp_grpc: str

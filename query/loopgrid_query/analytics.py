@@ -106,8 +106,12 @@ class Analytics:
         self._limits = limits
         self._running = threading.BoundedSemaphore(limits.at_once)
 
-    def run(self, request: SqlRequest) -> SqlAnswer:
+    def run(self, request: SqlRequest, admins: frozenset[str] = frozenset()) -> SqlAnswer:
         """Run one statement.
+
+        Args:
+            request: the statement.
+            admins: views that whoever asks may not read; lower case.
 
         Raises:
             Invalid: the request holds what is no Unicode text or no JSON number.
@@ -118,20 +122,20 @@ class Analytics:
             StorageTrouble: the ledger cannot be read right now.
         """
         with ExitStack() as held:
-            cursor, statement = self._admitted(request, held)
+            cursor, statement = self._admitted(request, admins, held)
             try:
                 return self._answer(cursor, statement, request.parameters)
             except _SERVER_TROUBLE as error:
                 raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
 
-    def rows(self, request: SqlRequest) -> Rows:
+    def rows(self, request: SqlRequest, admins: frozenset[str] = frozenset()) -> Rows:
         """The whole result of one statement, in columns, while it is read. To be closed.
 
         Raises:
             as ``run``, here or while it is read.
         """
         with ExitStack() as held:
-            cursor, statement = self._admitted(request, held)
+            cursor, statement = self._admitted(request, admins, held)
             stopped = held.enter_context(_interrupting(cursor, self._limits.seconds))
             try:
                 result = cursor.execute(statement, request.parameters)
@@ -148,7 +152,7 @@ class Analytics:
                 raise self._explained(error, stopped=stopped.is_set()) from error
 
     def _admitted(
-        self, request: SqlRequest, held: ExitStack
+        self, request: SqlRequest, admins: frozenset[str], held: ExitStack
     ) -> tuple[duckdb.DuckDBPyConnection, duckdb.Statement]:
         """A cursor and the statement that it may run; ``held`` gives them back."""
         jsontext.check(request.query, "query")
@@ -163,11 +167,13 @@ class Analytics:
         held.callback(self._running.release)
         try:
             cursor = held.enter_context(self._ledger.cursor())
-            return cursor, self._allowed(cursor, request.query)
+            return cursor, self._allowed(cursor, request.query, admins)
         except _SERVER_TROUBLE as error:
             raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
 
-    def _allowed(self, cursor: duckdb.DuckDBPyConnection, query: str) -> duckdb.Statement:
+    def _allowed(
+        self, cursor: duckdb.DuckDBPyConnection, query: str, admins: frozenset[str]
+    ) -> duckdb.Statement:
         try:
             statements = cursor.extract_statements(query)
         except _SERVER_TROUBLE:
@@ -183,15 +189,16 @@ class Analytics:
         row = self._reader.row("syntax", statement=query)
         if row is None:
             raise AssertionError("a SELECT without FROM has one row")
-        sql_guard.check(json.loads(row["syntax"]), self._catalogue())
+        sql_guard.check(json.loads(row["syntax"]), self._catalogue(admins))
         return statements[0]
 
-    def _catalogue(self) -> Catalogue:
+    def _catalogue(self, admins: frozenset[str]) -> Catalogue:
         rows = self._reader.rows("catalogue", {})
         return Catalogue(
             database=next(row["database"] for row in rows).lower(),
-            views=frozenset(row["name"].lower() for row in rows if not row["internal"]),
+            views=frozenset(row["name"].lower() for row in rows if not row["internal"]) - admins,
             internal=frozenset(row["name"].lower() for row in rows if row["internal"]),
+            admins=admins,
         )
 
     def _answer(

@@ -7,14 +7,16 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import FastAPI
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
+from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
+from loopgrid_query.door import Door
 from loopgrid_query.models import Problem
-from loopgrid_query.routes import decisions, health, pages, prices, replays, sql
+from loopgrid_query.routes import decisions, health, keys, pages, prices, replays, sql
 from loopgrid_query.routes.common import ANY_REFUSAL
 from loopgrid_query.services import Services
 
@@ -30,6 +32,7 @@ _TAGS: Final = [
     {"name": "judgement", "description": "what people say about it; appended, never an edit"},
     {"name": "replay", "description": "a past decision again, with something changed"},
     {"name": "sql", "description": "the public views"},
+    {"name": "keys", "description": "who may do what"},
     {"name": "health", "description": "for whoever runs the server"},
 ]
 
@@ -50,6 +53,7 @@ class _Api(FastAPI):
 def create_app(
     ledger: Ledger,
     ingest: Ingest,
+    guard: Guard,
     *,
     extra_routes: Sequence[BaseRoute] = (),
     sql_limits: SqlLimits | None = None,
@@ -59,7 +63,9 @@ def create_app(
     Args:
         ledger: what is read.
         ingest: the door through which everything is appended.
-        extra_routes: routes of other doors on the same port (OTLP/HTTP), with limits of their own.
+        guard: who may ask, and the access log.
+        extra_routes: routes of other doors on the same port (OTLP/HTTP), with limits of their own;
+            they ask the guard themselves.
         sql_limits: what a client's SQL statement may use; the usual limits if left out.
     """
     app = _Api(
@@ -74,11 +80,13 @@ def create_app(
         # A server that recorded itself would record that it recorded itself.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.services = Services.on(ledger, ingest, sql_limits or SqlLimits())
-    for part in (decisions, replays, sql, prices, health):
+    app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
+    for part in (decisions, replays, sql, prices, keys, health):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)
     app.router.routes.extend(extra_routes)
     problems.install(app)
+    others = [route.path for route in extra_routes if isinstance(route, Route)]
+    app.add_middleware(Door, guard=guard, others=others)
     return app

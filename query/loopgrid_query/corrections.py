@@ -9,7 +9,7 @@ from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.records import Entry
 from loopgrid_query import compare, ids, jsontext
 from loopgrid_query.decisions import Decisions
-from loopgrid_query.errors import Conflict
+from loopgrid_query.errors import Conflict, FieldError, Invalid
 from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.models import CorrectionRequest, MarkRequest
 from loopgrid_query.queries import Reader
@@ -71,6 +71,8 @@ class Corrections:
             as ``mark``.
         """
         self._decisions.row(decision_id)
+        if request.corrected_by is None:
+            raise Invalid.of([FieldError("corrected_by", "is missing")])
         jsontext.check(request.correction, "correction")
         body: dict[str, Any] = {"output": request.correction, "corrected_by": request.corrected_by}
         if request.reason is not None:

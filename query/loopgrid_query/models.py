@@ -185,7 +185,11 @@ class CorrectionRequest(Request):
         description="the right output; any JSON",
         examples=[{"response": "I see the duplicate charge. Refund initiated."}],
     )
-    corrected_by: Said = Field(examples=["agent_42"])
+    corrected_by: Said | None = Field(
+        None,
+        description="the API key's person, if left out; needed where there are no keys",
+        examples=["agent_42"],
+    )
     reason: Said | None = None
 
 
@@ -219,6 +223,29 @@ class SqlRequest(Request):
     query: Said = Field(examples=["SELECT decision_type, count(*) AS decisions FROM decisions GROUP BY ALL"])
     parameters: Parameters | None = Field(
         None, description="values for ? and $1 (a list), or $name (an object)"
+    )
+
+
+class KeyRequest(Request):
+    """Asks for an API key."""
+
+    name: Said = Field(description="what it is for", examples=["support-agent in production"])
+    scopes: list[str] = Field(
+        description="`ingest`, `read`, `review`, `replay`; `admin` may do everything", examples=[["ingest"]]
+    )
+    person: Said | None = Field(None, description="who uses it; named in marks and corrections")
+    services: list[Said] | None = Field(
+        None,
+        description="the only `service.name` values it may send decisions of; needs `ingest` as only scope",
+    )
+    expires_at: Instant | None = None
+
+
+class KeyRotation(Request):
+    """How the old key ends when a new one takes its place."""
+
+    old_valid_for_s: int = Field(
+        0, ge=0, le=31 * 86_400, description="seconds that the old key is good still"
     )
 
 
@@ -436,6 +463,34 @@ class SqlResult(BaseModel):
     columns: list[Column]
     rows: list[list[Any]]
     truncated: bool = Field(description="there are more rows than are shown")
+
+
+class ApiKey(BaseModel):
+    """An API key, without its secret."""
+
+    key_id: str
+    name: str
+    person: str | None
+    scopes: list[str]
+    services: list[str] = Field(description="empty for any")
+    status: str = Field(description="`active`, `expired` or `revoked`")
+    created_at: datetime
+    created_by: str | None = Field(description="id of the key that asked for it")
+    rotated_from: str | None = Field(description="id of the key whose place it takes")
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class KeyMade(ApiKey):
+    """A new API key."""
+
+    key: str = Field(description="the key itself; nothing shows it again")
+
+
+class KeyList(BaseModel):
+    """All API keys, oldest first."""
+
+    items: list[ApiKey]
 
 
 class ProblemField(BaseModel):

@@ -16,7 +16,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from loopgrid_collector.errors import CollectorError, Fatal, Permanent, Retryable, TooLarge
+from loopgrid_collector.errors import (
+    CollectorError,
+    Fatal,
+    Forbidden,
+    Permanent,
+    Retryable,
+    TooLarge,
+    Unauthenticated,
+)
 from loopgrid_query import errors, jsontext
 from loopgrid_query.errors import FieldError, QueryError
 from loopgrid_query.models import UNKNOWN_FIELD
@@ -45,6 +53,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     errors.SqlInvalid: Kind(HTTPStatus.BAD_REQUEST, "sql-invalid", "The statement cannot run"),
     errors.SqlTooCostly: Kind(HTTPStatus.BAD_REQUEST, "sql-too-costly", "The statement was stopped"),
     errors.SqlBusy: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Try again in a moment"),
+    Unauthenticated: Kind(HTTPStatus.UNAUTHORIZED, "unauthenticated", "An API key is needed"),
+    Forbidden: Kind(HTTPStatus.FORBIDDEN, "forbidden", "The API key may not do this"),
     TooLarge: Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"),
     Permanent: Kind(HTTPStatus.BAD_REQUEST, "malformed", "The request cannot be read"),
     Retryable: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Try again in a moment"),

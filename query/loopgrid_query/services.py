@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query.analytics import Analytics, SqlLimits
 from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
+from loopgrid_query.keys import Keys
 from loopgrid_query.prices import Prices
 from loopgrid_query.queries import Reader
 from loopgrid_query.replay.replays import Replays
@@ -25,10 +27,11 @@ class Services:
     replays: Replays
     analytics: Analytics
     prices: Prices
+    keys: Keys
 
     @classmethod
-    def on(cls, ledger: Ledger, ingest: Ingest, limits: SqlLimits) -> Self:
-        """The domain of an open ledger with its ingest door."""
+    def on(cls, ledger: Ledger, ingest: Ingest, guard: Guard, limits: SqlLimits) -> Self:
+        """The domain of an open ledger with its ingest door and its keys."""
         reader = Reader(ledger)
         decisions = Decisions(reader, ingest)
         return cls(
@@ -38,4 +41,5 @@ class Services:
             replays=Replays(reader, ingest, decisions),
             analytics=Analytics(ledger, reader, limits),
             prices=Prices(reader, ingest),
+            keys=Keys(guard),
         )

@@ -102,11 +102,13 @@ class Catalogue:
         database: name of the ledger's database.
         views: the public views, lower case.
         internal: names of relations that are not for clients, lower case.
+        admins: views that only an admin may read, where somebody else asks; lower case, and not in ``views``.
     """
 
     database: str
     views: frozenset[str]
     internal: frozenset[str]
+    admins: frozenset[str] = frozenset()
 
 
 def check(syntax: Mapping[str, Any], catalogue: Catalogue) -> None:
@@ -170,6 +172,8 @@ def _fault(node: Mapping[str, Any], own: set[str], catalogue: Catalogue) -> Quer
             return SqlRefused(f"The table function {name}() is not allowed. {ALLOWED}")
     if kind == "SHOW_REF" and node.get("query") is None:
         name = str(node["table_name"]).strip('"').lower()
+        if name in catalogue.admins:
+            return _closed(name, catalogue)
         if name not in _LISTINGS | catalogue.views:
             return SqlRefused(f"SHOW {name} is not allowed. {ALLOWED}")
     called = node.get("function_name")
@@ -213,6 +217,12 @@ def _written_number(argument: Any) -> int | None:
     return number if isinstance(number, int) else None
 
 
+def _closed(name: str, catalogue: Catalogue) -> QueryError:
+    if name in catalogue.admins:
+        return SqlRefused(f"The view {name} needs an API key with the scope admin.")
+    return SqlRefused(f"{name} is not a public view. {ALLOWED}")
+
+
 def _relation_fault(node: Mapping[str, Any], own: set[str], catalogue: Catalogue) -> QueryError | None:
     name, schema, database = (
         str(node[part]).lower() for part in ("table_name", "schema_name", "catalog_name")
@@ -226,8 +236,8 @@ def _relation_fault(node: Mapping[str, Any], own: set[str], catalogue: Catalogue
         return SqlRefused(f"{schema or database}.{name} is not a public view. {ALLOWED}")
     if name in catalogue.views:
         return None
-    if name in catalogue.internal:
-        return SqlRefused(f"{name} is not a public view. {ALLOWED}")
+    if name in catalogue.admins | catalogue.internal:
+        return _closed(name, catalogue)
     hint = did_you_mean(name, catalogue.views)
     return SqlInvalid.of(
         [FieldError("query", f"there is no view {name!r}; {hint}", nearest(name, catalogue.views))]

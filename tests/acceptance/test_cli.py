@@ -36,6 +36,10 @@ COMMANDS = [
     ("compare",),
     ("sql",),
     ("import",),
+    ("keys", "create"),
+    ("keys", "list"),
+    ("keys", "rotate"),
+    ("keys", "revoke"),
 ]
 
 

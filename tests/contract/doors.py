@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp
 
 from loopgrid_collector.config import CollectorConfig
+from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.server import Addresses, Server
@@ -72,7 +73,7 @@ def running(folder: Path, **settings: Any) -> Iterator[Doors]:
     config = CollectorConfig(ledger=str(folder / "test.duckdb"), **{**ports, **settings})
     house: list[tuple[Ledger, Ingest]] = []
 
-    def api(ledger: Ledger, ingest: Ingest, routes: list[BaseRoute]) -> ASGIApp:
+    def api(ledger: Ledger, ingest: Ingest, routes: list[BaseRoute], _guard: Guard) -> ASGIApp:
         house.append((ledger, ingest))
         return Router(routes)
 

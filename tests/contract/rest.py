@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from loopgrid_collector.config import CollectorConfig
+from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.server import Server
@@ -86,8 +87,8 @@ def running_api(folder: Path, limits: SqlLimits | None = None, **settings: Any) 
     config = CollectorConfig(ledger=str(folder / "ledger.duckdb"), **{**ports, **settings})
     services: list[Services] = []
 
-    def api(ledger: Ledger, ingest: Ingest, routes: list[BaseRoute]) -> ASGIApp:
-        app = create_app(ledger, ingest, extra_routes=routes, sql_limits=limits)
+    def api(ledger: Ledger, ingest: Ingest, routes: list[BaseRoute], guard: Guard) -> ASGIApp:
+        app = create_app(ledger, ingest, guard, extra_routes=routes, sql_limits=limits)
         services.append(app.state.services)
         return app
 

@@ -18,6 +18,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Misconfigured
+from loopgrid_collector.guard import Guard
 from loopgrid_collector.receivers.http import otlp_routes
 from tests.contract.doors import JSON, PROTOBUF, Doors, running
 from tests.support.spans import span, traces
@@ -243,7 +244,7 @@ def test_the_api_port_answers_the_preflight_as_well(for_pages: Doors):
 @pytest.mark.parametrize("wrong", ["app.example.com", "https://app.example.com/", "https://*.example.com"])
 def test_an_origin_that_is_none_is_a_start_error(doors: Doors, wrong):
     with pytest.raises(Misconfigured, match="is no origin"):
-        otlp_routes(doors.ingest, CollectorConfig(cors_allowed_origins=wrong))
+        otlp_routes(doors.ingest, CollectorConfig(cors_allowed_origins=wrong), Guard(doors.ledger))
 
 
 # Health under load

@@ -82,11 +82,11 @@ def chat(number: int = 1, **more: Any) -> Span:
     )
 
 
-def traces(*spans: Span, service: str = "test-service", scope: str = "tests") -> bytes:
+def traces(*spans: Span, service: str | None = "test-service", scope: str = "tests") -> bytes:
     """The spans as one ``ExportTraceServiceRequest`` body."""
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add()
-    resource.resource.attributes.extend(attributes({"service.name": service}))
+    resource.resource.attributes.extend(attributes({} if service is None else {"service.name": service}))
     found = resource.scope_spans.add()
     found.scope.name = scope
     found.spans.extend(spans)

@@ -48,6 +48,11 @@ FROM batch
 JOIN store.refused AS stored
   ON stored.reason_code = batch.reason_code AND stored.signal = batch.signal AND stored.payload = batch.payload;
 
+-- name: keys
+-- API keys and their revocations, in the order in which they were appended.
+SELECT entry_type, body FROM store.entries
+WHERE entry_type IN ('key', 'key_revoked') ORDER BY position;
+
 -- name: append_spans
 INSERT INTO store.spans BY NAME SELECT * FROM batch;
 

@@ -18,9 +18,13 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from loopgrid_collector.audit import Access
+from loopgrid_collector.auth import Scope
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Misconfigured, Overloaded
+from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest, Receipt
+from loopgrid_collector.otlp.services import services_of
 from loopgrid_collector.receivers import answer, health, limits, sockets
 from loopgrid_collector.receivers.answer import Encoding
 from loopgrid_collector.receivers.signals import SIGNALS, Signal
@@ -75,10 +79,13 @@ class GrpcDoor:
                 ) from error
         return addresses[0].with_port(port)
 
-    async def start(self, ingest: Ingest, budget: limits.Budget, state: Callable[[], health.State]) -> None:
-        """Serve; ``state`` answers health checks."""
+    async def start(
+        self, ingest: Ingest, guard: Guard, budget: limits.Budget, state: Callable[[], health.State]
+    ) -> None:
+        """Serve; ``state`` answers health checks, which need no key."""
         turns = _Turns(self._config)
-        self._server.add_generic_rpc_handlers([*_handlers(ingest, budget, turns), health.handler(state)])
+        handlers = _handlers(ingest, guard, budget, turns)
+        self._server.add_generic_rpc_handlers([*handlers, health.handler(state)])
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
@@ -135,23 +142,27 @@ class _Turns:
 
 
 def _handlers(
-    ingest: Ingest, budget: limits.Budget, turns: _Turns
+    ingest: Ingest, guard: Guard, budget: limits.Budget, turns: _Turns
 ) -> Sequence[grpc.GenericRpcHandler[bytes, bytes]]:
     return [
         grpc.method_handlers_generic_handler(
             signal.service,
-            {"Export": grpc.stream_unary_rpc_method_handler(_Service(signal, ingest, budget, turns).export)},
+            {"Export": grpc.stream_unary_rpc_method_handler(service.export)},
         )
         for signal in SIGNALS
+        for service in [_Service(signal, ingest, guard, budget, turns)]
     ]
 
 
 class _Service:
     """The gRPC service of one signal."""
 
-    def __init__(self, signal: Signal, ingest: Ingest, budget: limits.Budget, turns: _Turns) -> None:
+    def __init__(
+        self, signal: Signal, ingest: Ingest, guard: Guard, budget: limits.Budget, turns: _Turns
+    ) -> None:
         self._signal = signal
         self._ingest = ingest
+        self._guard = guard
         self._budget = budget
         self._turns = turns
 
@@ -166,9 +177,14 @@ class _Service:
         raise AssertionError("abort raises")
 
     async def _accept(self, context: grpc.aio.ServicerContext[Any, Any]) -> Receipt:
+        attempt = Access("otlp_grpc", "Export", self._signal.service, None, address=_address(context))
+        key = self._guard.admit(_header(context), Scope.INGEST, attempt)
         with self._turns, self._budget.admission() as admission:
             body = await self._message(context)
             admission.add(len(body))
+            if key is not None and key.services:
+                services = await asyncio.to_thread(services_of, body)
+                self._guard.admit_services(key, services, attempt)
             return await self._signal.store(self._ingest, body)
 
     async def _message(self, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
@@ -183,3 +199,19 @@ class _Service:
         if not isinstance(body, bytes):
             raise SenderGone("The call ended before its message.")
         return body
+
+
+def _header(context: grpc.aio.ServicerContext[Any, Any]) -> Callable[[str], str | None]:
+    sent = dict(context.invocation_metadata() or ())
+
+    def header(name: str) -> str | None:
+        value = sent.get(name)
+        return value if isinstance(value, str) else None
+
+    return header
+
+
+def _address(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Without its port, as over HTTP."""
+    _, _, place = context.peer().partition(":")
+    return place.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]") or place

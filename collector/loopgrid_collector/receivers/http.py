@@ -1,6 +1,6 @@
 """OTLP over HTTP: three POST routes, the same on its own port and on the API port.
 
-The order of refusals is the order of cost: path, method, content type, coding, declared length; only
+The order of refusals is the order of cost: path, method, API key, content type, coding, declared length; only
 then is the body read, counted, expanded and handed to ingest.
 """
 
@@ -14,9 +14,13 @@ from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from loopgrid_collector.audit import Access
+from loopgrid_collector.auth import Scope as KeyScope
 from loopgrid_collector.config import CollectorConfig
-from loopgrid_collector.errors import ShuttingDown, UnsupportedType
+from loopgrid_collector.errors import ShuttingDown, Unauthenticated, UnsupportedType
+from loopgrid_collector.guard import CHALLENGE, Guard
 from loopgrid_collector.ingest import Ingest, Receipt
+from loopgrid_collector.otlp.services import services_of
 from loopgrid_collector.receivers import answer, cors, limits
 from loopgrid_collector.receivers.answer import Encoding
 from loopgrid_collector.receivers.health import State
@@ -40,13 +44,14 @@ JSON_BODIES_AT_ONCE: Final = 1
 
 
 def otlp_routes(
-    ingest: Ingest, config: CollectorConfig, budget: limits.Budget | None = None
+    ingest: Ingest, config: CollectorConfig, guard: Guard, budget: limits.Budget | None = None
 ) -> list[BaseRoute]:
     """Routes of the three signals, each with and without a trailing slash: nobody is redirected.
 
     Args:
         ingest: where requests go.
         config: its limits.
+        guard: who may send.
         budget: shared with other doors; by default one of its own.
 
     Raises:
@@ -57,7 +62,7 @@ def otlp_routes(
     endpoints = [
         (
             config.otlp_path_prefix + signal.path,
-            cors.guarded(_Endpoint(signal, ingest, config, house, turns), config),
+            cors.guarded(_Endpoint(signal, ingest, config, guard, house, turns), config),
         )
         for signal in SIGNALS
     ]
@@ -102,11 +107,13 @@ class _Endpoint:
         signal: Signal,
         ingest: Ingest,
         config: CollectorConfig,
+        guard: Guard,
         budget: limits.Budget,
         turns: _Turns,
     ) -> None:
         self._signal = signal
         self._ingest = ingest
+        self._guard = guard
         self._config = config
         self._budget = budget
         self._turns = turns
@@ -138,6 +145,9 @@ class _Endpoint:
         if scope["method"] != "POST":
             raise MethodNotAllowed("OTLP requests are sent with POST.")
         headers = Headers(scope=scope)
+        client = scope.get("client")
+        attempt = Access("otlp_http", "POST", self._signal.path, None, address=client[0] if client else None)
+        key = self._guard.admit(headers.get, KeyScope.INGEST, attempt)
         encoding = answer.encoding_of(headers.get("content-type", ""))
         if encoding is None:
             known = " or ".join(known.value for known in Encoding)
@@ -153,6 +163,9 @@ class _Endpoint:
             if encoding is Encoding.JSON:
                 content = await self._converted(content)
                 admission.add(len(content))
+            if key is not None and key.services:
+                services = await asyncio.to_thread(services_of, content)
+                self._guard.admit_services(key, services, attempt)
             return await self._signal.store(self._ingest, content)
 
     async def _expanded(
@@ -247,6 +260,8 @@ async def _refuse(send: Send, error: Exception, encoding: Encoding, linger: _Bod
         headers["retry-after"] = str(told.retry_after_s)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = "POST"
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = CHALLENGE
     await _send(send, told.http, encoding, answer.refusal(told, encoding), headers, linger)
 
 

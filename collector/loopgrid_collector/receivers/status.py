@@ -19,10 +19,12 @@ class Code(IntEnum):
     """The codes of ``google.rpc.Status``, which are those of gRPC, as far as this server uses them."""
 
     INVALID_ARGUMENT = 3
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 class UnknownPath(errors.Permanent):
@@ -69,6 +71,8 @@ TABLE: Final[dict[type, tuple[Code, int]]] = {
     errors.UnsupportedCoding: _INVALID,
     errors.UnsupportedType: (Code.INVALID_ARGUMENT, 415),
     errors.TooLarge: (Code.RESOURCE_EXHAUSTED, 413),
+    errors.Unauthenticated: (Code.UNAUTHENTICATED, 401),
+    errors.Forbidden: (Code.PERMISSION_DENIED, 403),
     UnknownPath: (Code.UNIMPLEMENTED, 404),
     MethodNotAllowed: (Code.UNIMPLEMENTED, 405),
     errors.Retryable: _LATER,

@@ -17,6 +17,7 @@ from loopgrid_query.cli import (
     demo,
     importing,
     judging,
+    keys,
     pricing,
     renormalizing,
     replays,
@@ -77,6 +78,7 @@ app.command("import", epilog=example("loopgrid import traces.jsonl captured/"))(
 app.command(epilog=example("loopgrid renormalize --ledger decisions.duckdb --dry-run"))(
     renormalizing.renormalize
 )
+app.add_typer(keys.app, name="keys")
 app.command(epilog=example("loopgrid verify --ledger decisions.duckdb --completeness"))(verifying.verify)
 
 

@@ -109,9 +109,7 @@ class Connection:
         Raises:
             CliError: nothing answers at the endpoint.
         """
-        return self._asked(
-            "POST", path, body, {"content-type": content_type, "accept": accept or content_type}
-        )
+        return self.request("POST", path, body, content_type=content_type, accept=accept)
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
         """What the API answers to a request with a JSON body, or without one.
@@ -120,9 +118,7 @@ class Connection:
             CliError: nothing answers, or the API refuses; its own words.
         """
         sent = None if body is None else json.dumps(body).encode()
-        answer = self._asked(
-            method, path, sent, {"content-type": "application/json", "accept": "application/json"}
-        )
+        answer = self.request(method, path, sent)
         try:
             read = json.loads(answer.body)
             if answer.status < HTTPStatus.BAD_REQUEST:
@@ -134,11 +130,25 @@ class Connection:
             ) from error
         raise refusal
 
-    def _asked(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        content_type: str = "application/json",
+        accept: str | None = None,
+    ) -> Answer:
+        """Any request; waits and repeats as `post` does.
+
+        Raises:
+            CliError: nothing answers at the endpoint.
+        """
+        headers = self._headers | {"accept": accept or content_type}
+        if body is not None:
+            headers["content-type"] = content_type
         try:
-            answer = self._pool.request(
-                method, self._endpoint + path, body=body, headers={**self._headers, **headers}
-            )
+            answer = self._pool.request(method, self._endpoint + path, body=body, headers=headers)
         except urllib3.exceptions.HTTPError as error:
             raise CliError(
                 f"no LoopGrid server answers at {self._endpoint}; start one with: loopgrid serve"

@@ -47,6 +47,12 @@ def serve(
             "is no secret. May be repeated.",
         ),
     ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure", help="Take requests from other machines although there is no API key yet."
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="When ready, print the addresses as one line of JSON.")
     ] = False,
@@ -54,8 +60,8 @@ def serve(
     """Run the server until SIGTERM or Ctrl-C.
 
     The environment variables LOOPGRID_LEDGER, LOOPGRID_HOST, LOOPGRID_PORT, LOOPGRID_OTLP_HTTP_PORT,
-    LOOPGRID_OTLP_GRPC_PORT, LOOPGRID_FORWARD and LOOPGRID_FORWARD_HEADERS (name=value,…) stand for the
-    options of these names.
+    LOOPGRID_OTLP_GRPC_PORT, LOOPGRID_INSECURE, LOOPGRID_FORWARD and LOOPGRID_FORWARD_HEADERS (name=value,…)
+    stand for the options of these names.
     """
     # Imported late: DuckDB, Arrow and gRPC take a second that no other command shall wait.
     from loopgrid_collector import logs
@@ -67,6 +73,7 @@ def serve(
     config = read_settings(
         ledger=ledger,
         host=host,
+        insecure=insecure,
         port=port,
         otlp_http_port=otlp_http_port,
         otlp_grpc_port=otlp_grpc_port,
@@ -74,7 +81,9 @@ def serve(
         forward_headers=_headers(forward_header),
     )
 
-    server = Server(config, lambda ledger, ingest, routes: create_app(ledger, ingest, extra_routes=routes))
+    server = Server(
+        config, lambda ledger, ingest, routes, guard: create_app(ledger, ingest, guard, extra_routes=routes)
+    )
     raise typer.Exit(server.run(lambda addresses: _announce(addresses, config.ledger, as_json=as_json)))
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Header, Path, Request, Response
 
 from loopgrid_query import jsontext
+from loopgrid_query.access import Asking
 from loopgrid_query.services import Services
 
 
@@ -18,7 +19,13 @@ async def _services(request: Request) -> Services:
     return services
 
 
+async def _asking(request: Request) -> Asking:
+    found: Asking = request.state.asking
+    return found
+
+
 Domain = Annotated[Services, Depends(_services)]
+Asked = Annotated[Asking, Depends(_asking)]
 DecisionIdInPath = Annotated[
     str,
     Path(

@@ -12,6 +12,7 @@ from loopgrid_query import models
 from loopgrid_query.filters import DEFAULT_LIMIT, FILTERS, MAX_LIMIT, METADATA_PREFIX
 from loopgrid_query.instants import FORM
 from loopgrid_query.routes.common import (
+    Asked,
     DecisionIdInPath,
     Domain,
     IdempotencyKey,
@@ -78,11 +79,13 @@ def _filter_parameters() -> list[dict[str, Any]]:
     },
     summary="Record a decision",
 )
-def record(body: models.DecisionRequest, domain: Domain) -> Response:
+def record(body: models.DecisionRequest, domain: Domain, asked: Asked) -> Response:
     """The decision is durable when the answer comes. Sent again with the same `decision_id` and content it is
     stored once; with other content it is refused.
     """
+    asked.sends_for(body.service_name)
     recorded = domain.decisions.record(body)
+    asked.shows([recorded.decision_id])
     status = HTTPStatus.CREATED if recorded.created else HTTPStatus.OK
     headers = {"Location": f"/v1/decisions/{recorded.decision_id}"}
     return answer(domain.decisions.get(recorded.decision_id), status, headers)
@@ -95,9 +98,11 @@ def record(body: models.DecisionRequest, domain: Domain) -> Response:
     openapi_extra={"parameters": _filter_parameters()},
     summary="List decisions, newest first",
 )
-def list_decisions(request: Request, domain: Domain) -> Response:
+def list_decisions(request: Request, domain: Domain, asked: Asked) -> Response:
     """All filters must hold. A filter that does not exist is refused with the nearest name that does."""
-    return answer(domain.decisions.list(request.query_params.multi_items()))
+    page = domain.decisions.list(request.query_params.multi_items())
+    asked.shows(item["decision_id"] for item in page["items"])
+    return answer(page)
 
 
 @router.get(
@@ -114,9 +119,11 @@ def get(decision_id: DecisionIdInPath, domain: Domain) -> Response:
     responses=_ADDRESS,
     summary="Get the tree around a decision",
 )
-def trace(decision_id: DecisionIdInPath, domain: Domain) -> Response:
+def trace(decision_id: DecisionIdInPath, domain: Domain, asked: Asked) -> Response:
     """Every span of its trace, parents before children, and sums that count nothing twice."""
-    return answer(domain.decisions.trace(decision_id))
+    tree = domain.decisions.trace(decision_id)
+    asked.shows([decision_id, *(span["decision_id"] for span in tree["spans"])])
+    return answer(tree)
 
 
 @router.post(
@@ -131,9 +138,12 @@ def mark(
     decision_id: DecisionIdInPath,
     body: models.MarkRequest,
     domain: Domain,
+    asked: Asked,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Appended to the ledger; the decision itself stays as it is."""
+    by = asked.said_by(body.marked_by, "marked_by")
+    body = body.model_copy(update={"marked_by": by})
     made = domain.corrections.mark(decision_id, body, idempotency_key)
     return answer(made.record, HTTPStatus.CREATED if made.created else HTTPStatus.OK)
 
@@ -150,9 +160,12 @@ def correct(
     decision_id: DecisionIdInPath,
     body: models.CorrectionRequest,
     domain: Domain,
+    asked: Asked,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Becomes the decision's ground truth. A correction that stood before stays on record, superseded."""
+    by = asked.said_by(body.corrected_by, "corrected_by")
+    body = body.model_copy(update={"corrected_by": by})
     made = domain.corrections.correct(decision_id, body, idempotency_key)
     return answer(made.record, HTTPStatus.CREATED if made.created else HTTPStatus.OK)
 
@@ -164,6 +177,9 @@ def correct(
     tags=["replay"],
     summary="Compare decision, replay and correction",
 )
-def compare(decision_id: DecisionIdInPath, replay_id: ReplayIdInPath, domain: Domain) -> Response:
+def compare(
+    decision_id: DecisionIdInPath, replay_id: ReplayIdInPath, domain: Domain, asked: Asked
+) -> Response:
     """Against the ground truth where there is one; a replay that did not run is `not_comparable`."""
+    asked.shows([decision_id])
     return answer(domain.replays.compare(decision_id, replay_id))

@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter, Response
 
 from loopgrid_query import models
-from loopgrid_query.routes.common import Domain, ReplayIdInPath, answer, refusals
+from loopgrid_query.routes.common import Asked, Domain, ReplayIdInPath, answer, refusals
 
 router: Final = APIRouter(prefix="/v1/replays", tags=["replay"])
 
@@ -33,9 +33,11 @@ router: Final = APIRouter(prefix="/v1/replays", tags=["replay"])
     },
     summary="Replay a decision with overrides",
 )
-def request_replay(body: models.ReplayRequest, domain: Domain) -> Response:
+def request_replay(body: models.ReplayRequest, domain: Domain, asked: Asked) -> Response:
     """Forks a past decision. What nothing can run is recorded as `refused`, with the reason."""
-    requested = domain.replays.request(body)
+    asked.shows([body.decision_id])
+    by = asked.said_by(body.requested_by, "requested_by")
+    requested = domain.replays.request(body.model_copy(update={"requested_by": by}))
     status = HTTPStatus.CREATED if requested.created else HTTPStatus.OK
     if requested.created and requested.replay["status"] == "pending":
         status = HTTPStatus.ACCEPTED
@@ -48,6 +50,8 @@ def request_replay(body: models.ReplayRequest, domain: Domain) -> Response:
     responses=refusals(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
     summary="Get a replay",
 )
-def get(replay_id: ReplayIdInPath, domain: Domain) -> Response:
+def get(replay_id: ReplayIdInPath, domain: Domain, asked: Asked) -> Response:
     """Completed or failed only where a decision that it led to is on record."""
-    return answer(domain.replays.get(replay_id))
+    replay = domain.replays.get(replay_id)
+    asked.shows([replay["decision_id"], replay["result_decision_id"]])
+    return answer(replay)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
 from loopgrid_query import media, models, sql_stream
-from loopgrid_query.routes.common import Domain, answer, refusals
+from loopgrid_query.routes.common import Asked, Domain, answer, refusals
 
 router: Final = APIRouter(tags=["sql"])
 
@@ -43,18 +43,23 @@ _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
     },
     summary="Read the ledger with SQL",
 )
-def run(body: models.SqlRequest, domain: Domain, accept: Annotated[str | None, Header()] = None) -> Response:
+def run(
+    body: models.SqlRequest, domain: Domain, asked: Asked, accept: Annotated[str | None, Header()] = None
+) -> Response:
     """DuckDB's SQL on the views `decisions`, `steps`, `marks`, `corrections`, `ground_truth`, `replays`,
     `spans`, `events` and the others; reading only. `Accept: text/csv` gives CSV;
     `application/vnd.apache.arrow.stream` and `application/vnd.apache.parquet` give all rows in columns.
     """
     media_type = media.best(accept, (_JSON, _CSV, _ARROW, _PARQUET))
+    asked.runs(body.query)
     if media_type == _ARROW:
-        return StreamingResponse(sql_stream.arrow_stream(domain.analytics.rows(body)), media_type=_ARROW)
+        return StreamingResponse(
+            sql_stream.arrow_stream(domain.analytics.rows(body, asked.closed_views)), media_type=_ARROW
+        )
     if media_type == _PARQUET:
-        file = sql_stream.parquet_file(domain.analytics.rows(body))
+        file = sql_stream.parquet_file(domain.analytics.rows(body, asked.closed_views))
         return StreamingResponse(sql_stream.pieces(file), media_type=_PARQUET)
-    found = domain.analytics.run(body)
+    found = domain.analytics.run(body, asked.closed_views)
     if media_type == _JSON:
         return answer(found.record())
     headers = {"LoopGrid-Truncated": "true" if found.truncated else "false"}
