@@ -14,7 +14,7 @@ from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.models import Problem
-from loopgrid_query.routes import decisions, health, pages, replays, sql
+from loopgrid_query.routes import compare, decisions, health, pages, replays, sql
 from loopgrid_query.routes.common import ANY_REFUSAL
 from loopgrid_query.services import Services
 
@@ -75,7 +75,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, sql_limits or SqlLimits())
-    for part in (decisions, replays, sql, health):
+    for part in (decisions, replays, compare, sql, health):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)

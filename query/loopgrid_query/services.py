@@ -8,6 +8,7 @@ from typing import Self
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query.analytics import Analytics, SqlLimits
+from loopgrid_query.comparisons import Comparisons
 from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
 from loopgrid_query.queries import Reader
@@ -22,6 +23,7 @@ class Services:
     decisions: Decisions
     corrections: Corrections
     replays: Replays
+    comparisons: Comparisons
     analytics: Analytics
 
     @classmethod
@@ -29,10 +31,12 @@ class Services:
         """The domain of an open ledger with its ingest door."""
         reader = Reader(ledger)
         decisions = Decisions(reader, ingest)
+        replays = Replays(reader, ingest, decisions)
         return cls(
             reader=reader,
             decisions=decisions,
             corrections=Corrections(reader, ingest, decisions),
-            replays=Replays(reader, ingest, decisions),
+            replays=replays,
+            comparisons=Comparisons(reader, decisions, replays),
             analytics=Analytics(ledger, reader, limits),
         )

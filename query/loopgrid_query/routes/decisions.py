@@ -1,4 +1,4 @@
-"""``/v1/decisions``: record, list, get, trace, mark, correct, compare."""
+"""``/v1/decisions``: record, list, get, trace, mark, correct."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from loopgrid_query.routes.common import (
     DecisionIdInPath,
     Domain,
     IdempotencyKey,
-    ReplayIdInPath,
     answer,
     refusals,
 )
@@ -155,15 +154,3 @@ def correct(
     """Becomes the decision's ground truth. A correction that stood before stays on record, superseded."""
     made = domain.corrections.correct(decision_id, body, idempotency_key)
     return answer(made.record, HTTPStatus.CREATED if made.created else HTTPStatus.OK)
-
-
-@router.get(
-    "/{decision_id}/compare/{replay_id}",
-    response_model=models.Comparison,
-    responses=_WITH_BODY,
-    tags=["replay"],
-    summary="Compare decision, replay and correction",
-)
-def compare(decision_id: DecisionIdInPath, replay_id: ReplayIdInPath, domain: Domain) -> Response:
-    """Against the ground truth where there is one; a replay that did not run is `not_comparable`."""
-    return answer(domain.replays.compare(decision_id, replay_id))

@@ -1,12 +1,14 @@
-"""What differs between a decision, its replay and the human correction, and what that means. Pure."""
+"""Where a decision, its replay and the human correction differ, place by place. Pure."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from typing import Any, Final
+
+from loopgrid_query.compare.equality import ABSENT as _ABSENT
+from loopgrid_query.compare.equality import same
 
 MAX_DIFFERENCES: Final = 1000
 """Places a comparison tells; outputs that differ in more are as good as different altogether."""
@@ -17,7 +19,6 @@ of both lengths, and a client chooses the texts."""
 SIDES: Final = ("decision", "replay", "correction")
 """Whose outputs are compared."""
 
-_ABSENT: Final = object()
 # Blanks belong to the word before them: on their own they would match each other everywhere.
 _WORDS: Final = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -25,86 +26,6 @@ _FACTS: Final = ("input", "prompt", "model")
 
 Step = str | int
 Place = tuple[tuple[Step, ...], tuple[Any, ...]]
-Verdict = tuple["Judgement", str]
-
-
-class Judgement(StrEnum):
-    """What a replay did to a decision."""
-
-    FIXED = "fixed"
-    STILL_WRONG = "still_wrong"
-    NEWLY_BROKEN = "newly_broken"
-    CHANGED = "changed"
-    UNCHANGED = "unchanged"
-    NOT_COMPARABLE = "not_comparable"
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values say the same: order of members and 1 or 1.0 do not matter, true is not 1."""
-    pairs = [(one, other)]
-    while pairs:
-        left, right = pairs.pop()
-        if isinstance(left, dict) and isinstance(right, dict):
-            if left.keys() != right.keys():
-                return False
-            pairs.extend((left[name], right[name]) for name in left)
-        elif isinstance(left, list) and isinstance(right, list):
-            if len(left) != len(right):
-                return False
-            pairs.extend(zip(left, right, strict=True))
-        elif isinstance(left, bool) is not isinstance(right, bool) or left != right:
-            return False
-    return True
-
-
-def judge(
-    decision: Mapping[str, Any],
-    replay: Mapping[str, Any],
-    result: Mapping[str, Any] | None,
-    truth: Mapping[str, Any] | None,
-) -> Verdict:
-    """The judgement, and one sentence that says why.
-
-    Args:
-        decision: the original, with ``output`` and ``incorrect``.
-        replay: with ``status`` and ``reason``.
-        result: the decision that the replay led to, with ``output``; ``None`` where nothing ran.
-        truth: the effective correction, with ``output``; ``None`` where there is none.
-    """
-    if result is None or replay["status"] != "completed":
-        return Judgement.NOT_COMPARABLE, _why_nothing(replay)
-    if truth is None:
-        return _judge_without_truth(decision, result)
-    was_right = same(decision["output"], truth["output"])
-    is_right = same(result["output"], truth["output"])
-    if is_right and not was_right:
-        return Judgement.FIXED, "The decision differed from the correction; the replay equals it."
-    if not is_right and not was_right:
-        return Judgement.STILL_WRONG, "The decision differed from the correction, and so does the replay."
-    if was_right and not is_right:
-        return Judgement.NEWLY_BROKEN, "The decision equalled the correction; the replay differs from it."
-    return Judgement.UNCHANGED, "Decision and replay both equal the correction."
-
-
-def _judge_without_truth(decision: Mapping[str, Any], result: Mapping[str, Any]) -> Verdict:
-    marked = "; the decision is marked incorrect" if decision["incorrect"] else ""
-    rest = f"{marked}. Without a correction nobody can say which is right."
-    if same(decision["output"], result["output"]):
-        return Judgement.UNCHANGED, f"The replay gave the same output{rest}"
-    return Judgement.CHANGED, f"The replay gave another output{rest}"
-
-
-def _why_nothing(replay: Mapping[str, Any]) -> str:
-    if replay["status"] == "failed" and replay["reason"]:
-        return f"The replay failed: {replay['reason']}"
-    reasons = {
-        "refused": "The replay was refused, nothing ran.",
-        "pending": "The replay has not run yet.",
-        "cancelled": "The replay was cancelled.",
-        "failed": "The replay failed, so it has no output to compare.",
-    }
-    said = reasons.get(replay["status"], "The replay has no result.")
-    return f"{said} {replay['reason']}" if replay["reason"] else said
 
 
 def differences(outputs: Mapping[str, Any]) -> list[dict[str, Any]]:
