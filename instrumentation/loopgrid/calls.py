@@ -350,7 +350,7 @@ class Calls:
         equality: str | Mapping[str, Any] | None = None,
         equal: Callable[[Any, Any], bool] | None = None,
     ) -> Call[Comparison]:
-        """A decision beside its replay, or beside another decision, with differences, ground truth and verdict.
+        """A decision beside its replay, or another decision, with differences, ground truth and verdict.
 
         Args:
             left: a decision id or a replay id; alone, a replay id, which is compared with what it replays.

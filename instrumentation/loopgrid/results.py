@@ -279,7 +279,7 @@ class Comparison(Result):
         return comparison_html(self)
 
 
-def _answer(equal: Callable[[Any, Any], bool], one: Any, other: Any) -> bool:
+def _answer(equal: Callable[[Any, Any], object], one: Any, other: Any) -> bool:
     answer = equal(one, other)
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
