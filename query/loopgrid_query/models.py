@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from loopgrid.schema import FIELDS
+from loopgrid.schema import FIELDS, is_replay_id
 from loopgrid_query.ids import decision_id_fault
 from loopgrid_query.instants import FORM, parse_instant_ns
 from loopgrid_query.jsontext import printable
@@ -60,6 +60,10 @@ def _decision_id(text: str) -> str:
     return text
 
 
+def _decision_or_replay_id(text: str) -> str:
+    return text if is_replay_id(text) else _decision_id(text)
+
+
 def _instant(text: str) -> str:
     try:
         moment_ns = parse_instant_ns(text)
@@ -86,6 +90,7 @@ def _list_or_object(value: Any) -> Any:
 
 Parameters = Annotated[list[Any] | dict[str, Any], BeforeValidator(_list_or_object)]
 DecisionId = Annotated[str, AfterValidator(_decision_id), Field(examples=[_EXAMPLE_ID])]
+DecisionOrReplayId = Annotated[str, AfterValidator(_decision_or_replay_id)]
 Instant = Annotated[str, AfterValidator(_instant), Field(description=FORM, examples=["2026-03-01T09:30:00Z"])]
 Said = Annotated[str, BeforeValidator(_not_blank)]
 Tokens = Annotated[int, Field(ge=0, lt=2**63)]
@@ -192,12 +197,12 @@ class CorrectionRequest(Request):
 class CompareRequest(Request):
     """Asks what differs between two decisions, or between a replay and the decision it replays."""
 
-    left: str | None = Field(
+    left: DecisionOrReplayId | None = Field(
         None,
         description="a decision id or a replay id; if left out, what the replay on the right replays",
         examples=[_EXAMPLE_ID],
     )
-    right: str = Field(description="a decision id or a replay id", examples=[_EXAMPLE_ID])
+    right: DecisionOrReplayId = Field(description="a decision id or a replay id", examples=[_EXAMPLE_ID])
     equality: Any = Field(
         None,
         description="when outputs count as equal: `exact`, `normalised`, or an object with `text`, "
