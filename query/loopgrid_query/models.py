@@ -413,7 +413,8 @@ class Difference(BaseModel):
     correction: Any
     absent: list[str] = Field(description="which of the three have nothing at this place (shown as null)")
     text: list[TextChange] | None = Field(
-        description="from the decision's text to the replay's, word by word; null where either is no text"
+        description="from the decision's text to the replay's, word by word; null where either is no text, "
+        "or they are too long"
     )
     text_to_correction: list[TextChange] | None = Field(
         description="from the replay's text (the decision's, where there is none) to the correction's"

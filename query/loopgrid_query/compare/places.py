@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from loopgrid_query.compare.equality import ABSENT as _ABSENT
 from loopgrid_query.compare.equality import same
+from loopgrid_query.compare.structure import Path, steps_of
 
 MAX_DIFFERENCES: Final = 1000
 """Places a comparison tells; outputs that differ in more are as good as different altogether."""
 MAX_WORD_PAIRS: Final = 4_000_000
 """Pairs of words that a comparison looks at: the effort of a text difference grows with the product
 of both lengths, and a client chooses the texts."""
+MAX_ALIKE_PAIRS: Final = 200_000
+"""Pairs of equal words in two texts: where the same few words come again and again, the effort grows with
+the cube of the length. Prose of 4,000 words has fewer."""
 
 SIDES: Final = ("decision", "replay", "correction")
 """Whose outputs are compared."""
@@ -104,44 +109,38 @@ def _between(
     before, after = here[source], here[target]
     if not isinstance(before, str) or not isinstance(after, str) or before == after:
         return None
-    budget[0] -= len(_WORDS.findall(before)) * len(_WORDS.findall(after))
-    return text_difference(before, after) if budget[0] >= 0 else None
+    old, new = Counter(_WORDS.findall(before)), Counter(_WORDS.findall(after))
+    alike = sum(count * new[word] for word, count in old.items())
+    budget[0] -= old.total() * new.total()
+    return text_difference(before, after) if budget[0] >= 0 and alike <= MAX_ALIKE_PAIRS else None
 
 
 def _unlike(values: tuple[Any, ...]) -> Iterator[Place]:
     """Places at which the values are not all the same, in document order."""
-    waiting: list[Place] = [((), values)]
+    waiting: list[tuple[Path, tuple[Any, ...]]] = [(None, values)]
     while waiting:
-        steps, here = waiting.pop()
-        present = [value for value in here if value is not _ABSENT]
-        alike = all(same(present[0], value) for value in present[1:])
-        if alike and len(present) == len(here):
-            continue
+        path, here = waiting.pop()
         # What only some sides have is told whole, not member by member.
-        below = None if alike else _members(here, present)
-        if below is None:
-            yield steps, here
-        else:
-            waiting.extend((((*steps, step), inner) for step, inner in reversed(below)))
+        below = None if any(value is _ABSENT for value in here) else _members(here)
+        if below is not None:
+            waiting.extend(((path, step), inner) for step, inner in reversed(below))
+        elif not all(same(here[0], value) for value in here[1:]):
+            yield steps_of(path), here
 
 
-def _members(here: tuple[Any, ...], present: list[Any]) -> list[tuple[Step, tuple[Any, ...]]] | None:
-    """The places one level down, where all present values are objects, or all are lists."""
-    if all(isinstance(value, dict) for value in present):
-        names = dict.fromkeys(name for value in present for name in value)
-        return [(name, tuple(_get(value, name) for value in here)) for name in names]
-    if all(isinstance(value, list) for value in present):
-        length = max(len(value) for value in present)
+def _members(here: tuple[Any, ...]) -> list[tuple[Step, tuple[Any, ...]]] | None:
+    """The places one level down, where all values are objects, or all are lists."""
+    if all(isinstance(value, dict) for value in here):
+        names = dict.fromkeys(name for value in here for name in value)
+        return [(name, tuple(value.get(name, _ABSENT) for value in here)) for name in names]
+    if all(isinstance(value, list) for value in here):
+        length = max(len(value) for value in here)
         return [(index, tuple(_at(value, index) for value in here)) for index in range(length)]
     return None
 
 
-def _get(value: Any, name: str) -> Any:
-    return _ABSENT if value is _ABSENT else value.get(name, _ABSENT)
-
-
 def _at(value: Any, index: int) -> Any:
-    return _ABSENT if value is _ABSENT or index >= len(value) else value[index]
+    return _ABSENT if index >= len(value) else value[index]
 
 
 def _written(step: Step) -> str:

@@ -11,7 +11,7 @@ Lists are compared place by place: an item put in at the front moves all that fo
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from loopgrid_query.compare.equality import ABSENT, EXACT, pointer
 
@@ -20,6 +20,8 @@ MAX_PLACES: Final = 1000
 
 Operation = dict[str, Any]
 _Step = str | int
+Path: TypeAlias = "tuple[Path, _Step] | None"
+"""A place as a link to the one above it: deep and wide content would fill the memory with whole paths."""
 
 
 def structural(left: Any, right: Any) -> tuple[list[Operation], bool]:
@@ -31,20 +33,29 @@ def structural(left: Any, right: Any) -> tuple[list[Operation], bool]:
         ``MAX_PLACES``.
     """
     found: list[Operation] = []
-    waiting: list[tuple[tuple[_Step, ...], Any, Any]] = [((), left, right)]
+    waiting: list[tuple[Path, Any, Any]] = [(None, left, right)]
     while waiting:
-        steps, one, other = waiting.pop()
+        path, one, other = waiting.pop()
         below = _below(one, other)
         if below is not None:
-            waiting.extend(((*steps, step), *pair) for step, pair in reversed(below))
+            waiting.extend(((path, step), pair[0], pair[1]) for step, pair in reversed(below))
             continue
-        operation = _operation(steps, one, other)
+        operation = _operation(path, one, other)
         if operation is None:
             continue
         if len(found) == MAX_PLACES:
             return found, False
         found.append(operation)
     return found, True
+
+
+def steps_of(path: Path) -> tuple[_Step, ...]:
+    """The steps of a linked path, from the whole to the place."""
+    steps: list[_Step] = []
+    while path is not None:
+        path, step = path
+        steps.append(step)
+    return tuple(reversed(steps))
 
 
 def _below(one: Any, other: Any) -> list[tuple[_Step, tuple[Any, Any]]] | None:
@@ -59,8 +70,8 @@ def _below(one: Any, other: Any) -> list[tuple[_Step, tuple[Any, Any]]] | None:
     return None
 
 
-def _operation(steps: tuple[_Step, ...], one: Any, other: Any) -> Operation | None:
-    path = pointer(steps)
+def _operation(steps: Path, one: Any, other: Any) -> Operation | None:
+    path = pointer(steps_of(steps))
     if one is ABSENT:
         return None if other is ABSENT else {"op": "added", "path": path, "right": other}
     if other is ABSENT:

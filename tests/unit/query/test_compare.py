@@ -9,6 +9,7 @@ import pytest
 from loopgrid_query import compare
 from loopgrid_query.compare import Judgement, Side
 from loopgrid_query.compare.places import MAX_DIFFERENCES, text_difference
+from loopgrid_query.compare.structure import structural
 
 WRONG = {"response": "Your account looks fine."}
 RIGHT = {"response": "Refund initiated."}
@@ -216,6 +217,24 @@ def test_texts_too_long_to_compare_word_by_word_are_still_told():
 
     assert told["text"] is None
     assert told["replay"] == long["replay"]
+
+
+def test_texts_that_repeat_few_words_are_told_without_a_difference_of_words():
+    repeated = {"decision": "a b " * 500, "replay": "b c " * 500}
+    (told,) = compare.differences(repeated)
+
+    assert told["text"] is None
+
+
+def test_deep_and_wide_outputs_cost_no_more_than_their_size():
+    def nested(leaf: int) -> Any:
+        value: Any = [leaf] * 20_000
+        for _ in range(2000):
+            value = [value]
+        return value
+
+    assert len(compare.differences({"decision": nested(1), "replay": nested(2)})) == MAX_DIFFERENCES
+    assert len(structural(nested(1), nested(2))[0]) == MAX_DIFFERENCES
 
 
 def test_outputs_that_differ_everywhere_are_told_up_to_a_bound():
