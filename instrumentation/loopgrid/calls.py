@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
@@ -32,6 +34,9 @@ from loopgrid.schema import format_decision_id
 ABSENT: Final[Any] = object()
 """Default of a field that JSON null would say something about."""
 
+REPLAY_PREFIX: Final = "rpl_"
+"""How every replay id begins, and no decision id."""
+
 _NO_LIMITS: Final = CaptureLimits(
     max_content_bytes=2**40,
     max_depth=64,
@@ -52,7 +57,7 @@ class Call(Generic[T]):
     Attributes:
         method: HTTP method.
         path: path and nothing else.
-        result: what the answer is.
+        result: makes what the method returns of the answer.
         query: query parameters.
         body: JSON object to send.
         settles: what this process has decided must have arrived first.
@@ -62,7 +67,7 @@ class Call(Generic[T]):
 
     method: str
     path: str
-    result: type[T]
+    result: Callable[[dict[str, Any]], T]
     query: Mapping[str, str] | None = None
     body: Mapping[str, Any] | None = None
     settles: bool = False
@@ -337,14 +342,43 @@ class Calls:
         """
         return Call("GET", f"/v1/replays/{quote(replay_id, safe='')}", ReplayRecord, settles=True)
 
-    def compare(self, decision_id: str, replay_id: str) -> Call[Comparison]:
-        """A decision, its replay and its ground truth side by side, with differences and verdict.
+    def compare(
+        self,
+        left: str,
+        right: str | None = None,
+        *,
+        equality: str | Mapping[str, Any] | None = None,
+        equal: Callable[[Any, Any], bool] | None = None,
+    ) -> Call[Comparison]:
+        """A decision beside its replay, or another decision, with differences, ground truth and verdict.
+
+        Args:
+            left: a decision id or a replay id; alone, a replay id, which is compared with what it replays.
+            right: a replay id or a decision id.
+            equality: when outputs count as equal: `exact`, `normalised`, or an object with `text`,
+                `ignore_case`, `fields` (JSON pointers), `absolute` and `relative` (numbers).
+            equal: a function of yours that says it instead. It is given two outputs and runs in this process;
+                what it raises is raised here.
 
         Raises:
             NotFound: the ledger has no such decision or replay.
+            Invalid: the equality is none, or both `equality` and `equal` were given.
         """
-        path = f"/v1/decisions/{quote(decision_id, safe='')}/compare/{quote(replay_id, safe='')}"
-        return Call("GET", path, Comparison, settles=True)
+        if equality is not None and equal is not None:
+            raise Invalid("give either equality or equal: both say when outputs count as equal")
+        result: Callable[[dict[str, Any]], Comparison] = Comparison
+        if equal is not None:
+            result = partial(Comparison.judged_by, equal)
+        rule = None if equality is None else _json(equality, "equality")
+        if right is not None and right.startswith(REPLAY_PREFIX) and not left.startswith(REPLAY_PREFIX):
+            path = f"/v1/decisions/{quote(left, safe='')}/compare/{quote(right, safe='')}"
+            text = rule if rule is None or isinstance(rule, str) else json.dumps(rule)
+            query = None if text is None else {"equality": text}
+            return Call("GET", path, result, query=query, settles=True)
+        body = {"right": left} if right is None else {"left": left, "right": right}
+        if rule is not None:
+            body["equality"] = rule
+        return Call("POST", "/v1/compare", result, body=body, settles=True, repeatable=True)
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Call[SqlResult]:
         """Read the ledger with SQL.

@@ -6,9 +6,13 @@ release does not know is there in both ways. The fields of a decision are compar
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from loopgrid.errors import nearest
+from loopgrid.errors import Invalid, nearest
+from loopgrid.judgement import DECISIONS, REPLAY, judge
+from loopgrid.notebook import comparison_html
 
 
 class Result(dict[str, Any]):
@@ -206,17 +210,29 @@ class DecisionPage(Result):
 
 
 class Comparison(Result):
-    """A decision, a replay of it and the human correction side by side."""
+    """A decision beside a replay of it, or beside another decision, and the human correction.
+
+    A notebook shows it as a table; `loopgrid compare --html` writes all of it as a page.
+    """
 
     verdict: str
     why: str
+    equality: dict[str, Any]
+    agreement: dict[str, bool | None]
     decision: DecisionRecord
-    replay: ReplayRecord
+    replay: ReplayRecord | None
     result: DecisionRecord | None
     ground_truth: GroundTruth | None
-    overrides: dict[str, Any]
+    overrides: dict[str, Any] | None
     differences: list[dict[str, Any]]
     changes: list[dict[str, Any]]
+    output_diff: dict[str, Any] | None
+    correction_diff: dict[str, Any] | None
+    prompt_diff: dict[str, Any] | None
+    message_diff: dict[str, Any] | None
+    tool_call_diff: dict[str, Any] | None
+    measures: dict[str, Any] | None
+    notes: list[str]
 
     _nested: ClassVar[dict[str, type[Result]]] = {
         "decision": DecisionRecord,
@@ -224,6 +240,52 @@ class Comparison(Result):
         "result": DecisionRecord,
         "ground_truth": GroundTruth,
     }
+
+    @classmethod
+    def judged_by(cls, equal: Callable[[Any, Any], bool], answer: dict[str, Any]) -> Comparison:
+        """The comparison with the verdict that follows from somebody's own equality.
+
+        What the server could not compare stays not comparable. Whatever `equal` raises is raised.
+
+        Args:
+            equal: whether two outputs are equal.
+            answer: the API's comparison by exact equality.
+
+        Raises:
+            Invalid: `equal` is no function of two outputs that answers at once.
+        """
+        said = cls(answer)
+        name = getattr(equal, "__qualname__", type(equal).__qualname__)
+        said["equality"] = {"function": f"{getattr(equal, '__module__', '?')}:{name}"}
+        agreement = said["agreement"]
+        if agreement["outputs"] is None:
+            return said
+        left, right = said["decision"]["output"], said["result"]["output"]
+        agreement["outputs"] = _answer(equal, left, right)
+        against = None
+        if agreement["left"] is not None:
+            truth = said["ground_truth"]["output"]
+            against = (_answer(equal, left, truth), _answer(equal, right, truth))
+            agreement["left"], agreement["right"] = against
+        said["verdict"], said["why"] = judge(
+            DECISIONS if said["replay"] is None else REPLAY,
+            same=agreement["outputs"],
+            left_right=against,
+            marked=said["decision"]["incorrect"],
+        )
+        return said
+
+    def _repr_html_(self) -> str:
+        return comparison_html(self)
+
+
+def _answer(equal: Callable[[Any, Any], object], one: Any, other: Any) -> bool:
+    answer = equal(one, other)
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise Invalid("equal must answer at once; a coroutine function does not")
+    return bool(answer)
 
 
 class SqlResult(Result):

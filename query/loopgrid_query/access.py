@@ -21,6 +21,7 @@ _WRITES: Final = {
     ("decisions", "*", "incorrect"): Scope.REVIEW,
     ("decisions", "*", "correction"): Scope.REVIEW,
     ("replays",): Scope.REPLAY,
+    ("compare",): Scope.READ,
     ("sql",): Scope.READ,
 }
 """What a POST needs, by the steps of its path below ``/v1``; ``*`` stands for an id."""

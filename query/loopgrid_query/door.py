@@ -85,7 +85,8 @@ class _Answer:
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID] = self._request_id
             headers["x-content-type-options"] = "nosniff"
-            headers["content-security-policy"] = "frame-ancestors 'none'"
+            # A page has a stricter one of its own.
+            headers.setdefault("content-security-policy", "frame-ancestors 'none'")
             if self._secret:
                 headers.setdefault("cache-control", "no-store")
         await self._send(message)

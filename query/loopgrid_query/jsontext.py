@@ -23,6 +23,9 @@ MAX_DEPTH: Final = 100
 """Levels of lists and objects in a value that is recorded through the API."""
 
 _TOO_DEEP: Final = "The recorded content is nested too deeply to be compared; read it through /v1/sql."
+_TOO_LONG_A_NUMBER: Final = (
+    "The recorded content holds a number too long to be compared; read it through /v1/sql."
+)
 _SURROGATES: Final = range(0xD800, 0xE000)
 _INTEGERS: Final = range(-(2**63), 2**64)
 
@@ -36,24 +39,42 @@ def parse(text: str) -> Any:
     """The value of stored JSON text.
 
     Raises:
-        Invalid: it is nested too deeply to be looked into.
+        Invalid: it is nested too deeply to be looked into, or holds an integer of thousands of digits.
     """
     try:
         return json.loads(text)
     except RecursionError as error:
         raise Invalid(_TOO_DEEP) from error
+    except ValueError as error:
+        raise Invalid(_TOO_LONG_A_NUMBER) from error
 
 
 def write(value: Any) -> Json:
     """A parsed value as part of an answer; integers of any size stay integers.
 
+    A number that Python takes for infinite becomes null, half of a surrogate pair stays the escape it was.
+
     Raises:
         Invalid: it is nested too deeply to be written.
     """
     try:
-        return Json(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        try:
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
     except RecursionError as error:
         raise Invalid(_TOO_DEEP) from error
+    if not text.isascii() and any(ord(letter) in _SURROGATES for letter in text):
+        text = json.dumps(json.loads(text), separators=(",", ":"))
+    return Json(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(member) for member in value]
+    return None if isinstance(value, float) and value - value != 0 else value
 
 
 def answer(value: Any) -> bytes:

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from loopgrid.schema import FIELDS
+from loopgrid.schema import FIELDS, is_replay_id
 from loopgrid_query.ids import decision_id_fault
 from loopgrid_query.instants import FORM, parse_instant_ns
 from loopgrid_query.jsontext import printable
@@ -60,6 +60,10 @@ def _decision_id(text: str) -> str:
     return text
 
 
+def _decision_or_replay_id(text: str) -> str:
+    return text if is_replay_id(text) else _decision_id(text)
+
+
 def _instant(text: str) -> str:
     try:
         moment_ns = parse_instant_ns(text)
@@ -86,6 +90,7 @@ def _list_or_object(value: Any) -> Any:
 
 Parameters = Annotated[list[Any] | dict[str, Any], BeforeValidator(_list_or_object)]
 DecisionId = Annotated[str, AfterValidator(_decision_id), Field(examples=[_EXAMPLE_ID])]
+DecisionOrReplayId = Annotated[str, AfterValidator(_decision_or_replay_id)]
 Instant = Annotated[str, AfterValidator(_instant), Field(description=FORM, examples=["2026-03-01T09:30:00Z"])]
 Said = Annotated[str, BeforeValidator(_not_blank)]
 Tokens = Annotated[int, Field(ge=0, lt=2**63)]
@@ -191,6 +196,23 @@ class CorrectionRequest(Request):
         examples=["agent_42"],
     )
     reason: Said | None = None
+
+
+class CompareRequest(Request):
+    """Asks what differs between two decisions, or between a replay and the decision it replays."""
+
+    left: DecisionOrReplayId | None = Field(
+        None,
+        description="a decision id or a replay id; if left out, what the replay on the right replays",
+        examples=[_EXAMPLE_ID],
+    )
+    right: DecisionOrReplayId = Field(description="a decision id or a replay id", examples=[_EXAMPLE_ID])
+    equality: Any = Field(
+        None,
+        description="when outputs count as equal: `exact`, `normalised`, or an object with `text`, "
+        "`ignore_case`, `fields`, `absolute`, `relative`",
+        examples=["normalised", {"fields": ["/action", "/amount"], "absolute": 0.01}],
+    )
 
 
 class ReplayRequest(Request):
@@ -400,54 +422,6 @@ class Trace(BaseModel):
     spans: list[TraceSpan]
     totals: TraceTotals
     truncated: bool = Field(description="the trace has more spans than are shown")
-
-
-class TextChange(BaseModel):
-    """A piece of a text difference."""
-
-    op: str = Field(description="`equal`, `delete` or `insert`")
-    text: str
-
-
-class Difference(BaseModel):
-    """One place where the outputs of decision, replay and correction are not the same."""
-
-    path: str = Field(description="JSONPath into the output", examples=["$.response"])
-    decision: Any
-    replay: Any
-    correction: Any
-    absent: list[str] = Field(description="which of the three have nothing at this place (shown as null)")
-    text: list[TextChange] | None = Field(
-        description="from the decision's text to the replay's, word by word; null where either is no text"
-    )
-    text_to_correction: list[TextChange] | None = Field(
-        description="from the replay's text (the decision's, where there is none) to the correction's"
-    )
-
-
-class Change(BaseModel):
-    """One part of the record, other than the output, that differs between decision and replay."""
-
-    path: str = Field(examples=["prompt.template"])
-    decision: Any
-    replay: Any
-    overridden: bool = Field(description="the overrides ask for it")
-
-
-class Comparison(BaseModel):
-    """A decision, a replay of it and the human correction side by side."""
-
-    verdict: str = Field(
-        description="`fixed`, `still_wrong`, `newly_broken`, `changed`, `unchanged` or `not_comparable`"
-    )
-    why: str
-    decision: Decision  # type: ignore[valid-type]  # made at run time from the schema
-    replay: Replay
-    result: Decision | None  # type: ignore[valid-type]  # made at run time from the schema
-    ground_truth: GroundTruth | None
-    overrides: dict[str, Any]
-    differences: list[Difference]
-    changes: list[Change]
 
 
 class Column(BaseModel):

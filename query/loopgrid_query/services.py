@@ -9,6 +9,7 @@ from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query.analytics import Analytics, SqlLimits
+from loopgrid_query.comparisons import Comparisons
 from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
 from loopgrid_query.keys import Keys
@@ -25,6 +26,7 @@ class Services:
     decisions: Decisions
     corrections: Corrections
     replays: Replays
+    comparisons: Comparisons
     analytics: Analytics
     prices: Prices
     keys: Keys
@@ -34,11 +36,13 @@ class Services:
         """The domain of an open ledger with its ingest door and its keys."""
         reader = Reader(ledger)
         decisions = Decisions(reader, ingest)
+        replays = Replays(reader, ingest, decisions)
         return cls(
             reader=reader,
             decisions=decisions,
             corrections=Corrections(reader, ingest, decisions),
-            replays=Replays(reader, ingest, decisions),
+            replays=replays,
+            comparisons=Comparisons(reader, decisions, replays),
             analytics=Analytics(ledger, reader, limits),
             prices=Prices(reader, ingest),
             keys=Keys(guard),

@@ -1,4 +1,4 @@
-"""Replays: requested, looked up, compared."""
+"""Replays: requested and looked up."""
 
 from __future__ import annotations
 
@@ -55,9 +55,10 @@ class Replays:
             Malformed: it is no replay id.
             NotFound: it is none on record.
         """
-        return entry_record(self._row(replay_id))
+        return entry_record(self.row(replay_id))
 
-    def _row(self, replay_id: str) -> Row:
+    def row(self, replay_id: str) -> Row:
+        """One replay as a row of the view. Raises as ``get``."""
         row = self._reader.row("replay", replay_id=ids.check_replay_id(replay_id))
         if row is None:
             raise NotFound(f"No replay {replay_id} is on record. POST /v1/replays requests one.")
@@ -144,7 +145,7 @@ class Replays:
 
     def _check_same(self, replay_id: str, request: ReplayRequest, chosen: Plan) -> None:
         """The key was used before; was it for the same request?"""
-        replay = entry_record(self._row(replay_id), parsed)
+        replay = entry_record(self.row(replay_id), parsed)
         asked = {
             "decision_id": request.decision_id,
             "overrides": request.overrides,
@@ -160,54 +161,6 @@ class Replays:
                 f"The idempotency key stands for replay {replay_id}, which has another {', '.join(unlike)}. "
                 "Send the same request again, or choose another key."
             )
-
-    def compare(self, decision_id: str, replay_id: str) -> Record:
-        """A decision, a replay of it and the human correction side by side.
-
-        Raises:
-            Malformed, NotFound: there is no such decision, or no such replay of it.
-            Invalid: an output is nested too deeply to be looked into.
-        """
-        decision_row, replay_row = self._decisions.row(decision_id), self._row(replay_id)
-        if replay_row["decision_id"] != decision_id:
-            raise NotFound(
-                f"Replay {replay_id} is a replay of decision {replay_row['decision_id']}, "
-                f"not of {decision_id}; compare it with that one."
-            )
-        result_decision_id = replay_row["result_decision_id"]
-        result_row = None if result_decision_id is None else self._decisions.row(result_decision_id)
-        truth_row = self._reader.row("decision_ground_truth", decision_id=decision_id)
-        verdict, why, differences, changes = _compared(decision_row, replay_row, result_row, truth_row)
-        return {
-            "verdict": verdict,
-            "why": why,
-            "decision": decision_record(decision_row),
-            "replay": entry_record(replay_row),
-            "result": None if result_row is None else decision_record(result_row),
-            "ground_truth": None if truth_row is None else entry_record(truth_row),
-            "overrides": jsontext.stored(replay_row["overrides"]),
-            "differences": [_told(place) for place in differences],
-            "changes": [_told(place) for place in changes],
-        }
-
-
-def _compared(
-    decision_row: Row, replay_row: Row, result_row: Row | None, truth_row: Row | None
-) -> tuple[str, str, list[Record], list[Record]]:
-    decision = decision_record(decision_row, parsed)
-    replay = entry_record(replay_row, parsed)
-    result = None if result_row is None else decision_record(result_row, parsed)
-    truth = None if truth_row is None else entry_record(truth_row, parsed)
-    verdict, why = compare.judge(decision, replay, result, truth)
-    sides = {"decision": decision, "replay": result, "correction": truth}
-    outputs = {side: found["output"] for side, found in sides.items() if found is not None}
-    changes = [] if result is None else compare.changes(decision, result, replay["overrides"])
-    return verdict, why, compare.differences(outputs), changes
-
-
-def _told(place: Record) -> Record:
-    """A difference as part of an answer: its values are content, and content is passed on whole."""
-    return {name: jsontext.write(value) if name in compare.SIDES else value for name, value in place.items()}
 
 
 def result_id(replay_id: str) -> str:

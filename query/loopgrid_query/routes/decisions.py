@@ -1,4 +1,4 @@
-"""``/v1/decisions``: record, list, get, trace, mark, correct, compare."""
+"""``/v1/decisions``: record, list, get, trace, mark, correct."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from loopgrid_query.routes.common import (
     DecisionIdInPath,
     Domain,
     IdempotencyKey,
-    ReplayIdInPath,
     answer,
     refusals,
 )
@@ -168,18 +167,3 @@ def correct(
     body = body.model_copy(update={"corrected_by": by})
     made = domain.corrections.correct(decision_id, body, idempotency_key)
     return answer(made.record, HTTPStatus.CREATED if made.created else HTTPStatus.OK)
-
-
-@router.get(
-    "/{decision_id}/compare/{replay_id}",
-    response_model=models.Comparison,
-    responses=_WITH_BODY,
-    tags=["replay"],
-    summary="Compare decision, replay and correction",
-)
-def compare(
-    decision_id: DecisionIdInPath, replay_id: ReplayIdInPath, domain: Domain, asked: Asked
-) -> Response:
-    """Against the ground truth where there is one; a replay that did not run is `not_comparable`."""
-    asked.shows([decision_id])
-    return answer(domain.replays.compare(decision_id, replay_id))

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from loopgrid_query import compare
-from loopgrid_query.compare import Judgement
+from loopgrid_query.compare import Judgement, Side
+from loopgrid_query.compare.places import MAX_DIFFERENCES, text_difference
+from loopgrid_query.compare.structure import structural
 
 WRONG = {"response": "Your account looks fine."}
 RIGHT = {"response": "Refund initiated."}
@@ -16,10 +18,8 @@ NONE = object()
 
 
 def verdict(original: Any, result: Any, truth: Any = NONE, **replay: Any) -> Judgement:
-    decision = {"output": original, "incorrect": False}
-    state = {"status": "completed", "reason": None, **replay}
-    corrected = None if truth is NONE else {"output": truth}
-    return compare.judge(decision, state, {"output": result}, corrected)[0]
+    right = None if replay else Side(result)
+    return compare.judge(Side(original), right, compare.ABSENT if truth is NONE else truth).judgement
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,78 @@ def test_the_judgement_goes_against_the_ground_truth_where_there_is_one(original
 
 @pytest.mark.parametrize("status", ["refused", "pending", "cancelled", "failed"])
 def test_a_replay_without_a_good_end_is_not_comparable_and_says_why(status):
-    decision = {"output": WRONG, "incorrect": False}
-    judgement, why = compare.judge(decision, {"status": status, "reason": "because"}, None, {"output": RIGHT})
+    nothing = compare.why_nothing({"status": status, "reason": "because"})
+    verdict = compare.judge(Side(WRONG), None, RIGHT, nothing=nothing)
 
-    assert judgement is Judgement.NOT_COMPARABLE
-    assert why.endswith("because")
+    assert verdict.judgement is Judgement.NOT_COMPARABLE
+    assert verdict.why.endswith("because")
+    assert verdict.agreement() == {"outputs": None, "left": None, "right": None}
 
 
-def test_a_failed_replay_is_not_comparable_even_though_it_left_a_decision():
-    assert verdict(WRONG, None, RIGHT, status="failed") is Judgement.NOT_COMPARABLE
+@pytest.mark.parametrize(
+    ("left", "right", "said"),
+    [
+        (Side(WRONG, failure="TimeoutError"), Side(RIGHT), "The decision failed: TimeoutError"),
+        (Side(WRONG), Side(RIGHT, failure="no"), "The replay failed: no"),
+        (Side(compare.ABSENT), Side(RIGHT), "The decision has no output on record."),
+        (Side(WRONG), Side(compare.ABSENT), "The replay has no output on record."),
+        (Side(WRONG, lossiness=("input:truncated", "output:truncated:9:sha256=0")), Side(RIGHT), "not whole"),
+        (Side(WRONG, lossiness=("output.customer.iban:redacted",)), Side(RIGHT), "not whole"),
+        (Side(WRONG), Side(RIGHT, lossiness=("output[0].text:redaction_failed:ValueError",)), "not whole"),
+        (Side(WRONG, lossiness=("output:incomplete:closed",)), Side(RIGHT), "not whole"),
+        (Side(WRONG, lossiness=("masked:output",)), Side(RIGHT), "not whole"),
+        (Side(compare.Large.of("a")), Side(RIGHT), "not looked into"),
+        (Side(compare.Large.of("a")), Side(compare.Large.of("b")), "not looked into"),
+    ],
+)
+def test_what_is_not_whole_is_not_comparable_and_says_why(left, right, said):
+    for truth in (compare.ABSENT, RIGHT):
+        verdict = compare.judge(left, right, truth)
+
+        assert verdict.judgement is Judgement.NOT_COMPARABLE
+        assert said in verdict.why
+
+
+@pytest.mark.parametrize(
+    "lossiness",
+    [("input.message:truncated",), ("output:unparsable",), ("outputs:redacted",), ("scrubbed:x",)],
+)
+def test_losses_elsewhere_do_not_keep_outputs_from_being_compared(lossiness):
+    assert compare.judge(Side(WRONG, lossiness=lossiness), Side(RIGHT)).judgement is Judgement.CHANGED
+
+
+@pytest.mark.parametrize(
+    ("lost", "fields", "counts"),
+    [
+        ("output.note:redacted", ("/action",), False),
+        ("output.action:redacted", ("/action",), True),
+        ("output.action.inner:redacted", ("/action",), True),
+        ("output:truncated:9", ("/action",), True),
+        ("output.items[0].text:truncated:9", ("/items/0/text",), True),
+        ("output.items[1].text:truncated:9", ("/items/0/text",), False),
+        ("output.actions:redacted", ("/action",), False),
+    ],
+)
+def test_only_the_fields_that_count_must_be_whole(lost, fields, counts):
+    output = {"action": "x", "items": [{"text": "y"}]}
+    rule = compare.Equality(fields=fields)
+    verdict = compare.judge(Side(output, lossiness=(lost,)), Side(output), equality=rule)
+
+    assert (verdict.judgement is Judgement.NOT_COMPARABLE) is counts
+
+
+def test_a_field_that_no_output_has_is_said_and_does_not_count_as_equal():
+    rule = compare.Equality(fields=("/response", "/acton"))
+    verdict = compare.judge(Side(WRONG), Side(WRONG), equality=rule)
+
+    assert verdict.judgement is Judgement.NOT_COMPARABLE
+    assert "/acton" in verdict.why
+
+
+def test_outputs_too_large_to_be_looked_into_are_unchanged_where_their_texts_are_the_same():
+    large = compare.Large.of("x" * 10)
+
+    assert compare.judge(Side(large), Side(compare.Large.of("x" * 10))).judgement is Judgement.UNCHANGED
 
 
 @pytest.mark.parametrize(
@@ -141,7 +204,7 @@ def test_an_object_that_only_one_side_has_is_told_whole():
 def test_a_text_difference_gives_both_texts_back():
     before = "Your account looks fine, thanks.\nBye"
     after = "Your account has a duplicate charge.\nBye"
-    pieces = compare.text_difference(before, after)
+    pieces = text_difference(before, after)
 
     assert "".join(piece["text"] for piece in pieces if piece["op"] != "insert") == before
     assert "".join(piece["text"] for piece in pieces if piece["op"] != "delete") == after
@@ -156,10 +219,28 @@ def test_texts_too_long_to_compare_word_by_word_are_still_told():
     assert told["replay"] == long["replay"]
 
 
+def test_texts_that_repeat_few_words_are_told_without_a_difference_of_words():
+    repeated = {"decision": "a b " * 500, "replay": "b c " * 500}
+    (told,) = compare.differences(repeated)
+
+    assert told["text"] is None
+
+
+def test_deep_and_wide_outputs_cost_no_more_than_their_size():
+    def nested(leaf: int) -> Any:
+        value: Any = [leaf] * 20_000
+        for _ in range(2000):
+            value = [value]
+        return value
+
+    assert len(compare.differences({"decision": nested(1), "replay": nested(2)})) == MAX_DIFFERENCES
+    assert len(structural(nested(1), nested(2))[0]) == MAX_DIFFERENCES
+
+
 def test_outputs_that_differ_everywhere_are_told_up_to_a_bound():
     told = compare.differences({"decision": list(range(5000)), "replay": list(range(1, 5001))})
 
-    assert len(told) == compare.MAX_DIFFERENCES
+    assert len(told) == MAX_DIFFERENCES
 
 
 def test_changes_tell_what_was_overridden_and_what_merely_moved():

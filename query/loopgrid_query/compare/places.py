@@ -1,23 +1,29 @@
-"""What differs between a decision, its replay and the human correction, and what that means. Pure."""
+"""Where a decision, its replay and the human correction differ, place by place. Pure."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from typing import Any, Final
+
+from loopgrid_query.compare.equality import ABSENT as _ABSENT
+from loopgrid_query.compare.equality import same
+from loopgrid_query.compare.structure import Path, steps_of
 
 MAX_DIFFERENCES: Final = 1000
 """Places a comparison tells; outputs that differ in more are as good as different altogether."""
 MAX_WORD_PAIRS: Final = 4_000_000
 """Pairs of words that a comparison looks at: the effort of a text difference grows with the product
 of both lengths, and a client chooses the texts."""
+MAX_ALIKE_PAIRS: Final = 200_000
+"""Pairs of equal words in two texts: where the same few words come again and again, the effort grows with
+the cube of the length. Prose of 4,000 words has fewer."""
 
 SIDES: Final = ("decision", "replay", "correction")
 """Whose outputs are compared."""
 
-_ABSENT: Final = object()
 # Blanks belong to the word before them: on their own they would match each other everywhere.
 _WORDS: Final = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -25,86 +31,6 @@ _FACTS: Final = ("input", "prompt", "model")
 
 Step = str | int
 Place = tuple[tuple[Step, ...], tuple[Any, ...]]
-Verdict = tuple["Judgement", str]
-
-
-class Judgement(StrEnum):
-    """What a replay did to a decision."""
-
-    FIXED = "fixed"
-    STILL_WRONG = "still_wrong"
-    NEWLY_BROKEN = "newly_broken"
-    CHANGED = "changed"
-    UNCHANGED = "unchanged"
-    NOT_COMPARABLE = "not_comparable"
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two JSON values say the same: order of members and 1 or 1.0 do not matter, true is not 1."""
-    pairs = [(one, other)]
-    while pairs:
-        left, right = pairs.pop()
-        if isinstance(left, dict) and isinstance(right, dict):
-            if left.keys() != right.keys():
-                return False
-            pairs.extend((left[name], right[name]) for name in left)
-        elif isinstance(left, list) and isinstance(right, list):
-            if len(left) != len(right):
-                return False
-            pairs.extend(zip(left, right, strict=True))
-        elif isinstance(left, bool) is not isinstance(right, bool) or left != right:
-            return False
-    return True
-
-
-def judge(
-    decision: Mapping[str, Any],
-    replay: Mapping[str, Any],
-    result: Mapping[str, Any] | None,
-    truth: Mapping[str, Any] | None,
-) -> Verdict:
-    """The judgement, and one sentence that says why.
-
-    Args:
-        decision: the original, with ``output`` and ``incorrect``.
-        replay: with ``status`` and ``reason``.
-        result: the decision that the replay led to, with ``output``; ``None`` where nothing ran.
-        truth: the effective correction, with ``output``; ``None`` where there is none.
-    """
-    if result is None or replay["status"] != "completed":
-        return Judgement.NOT_COMPARABLE, _why_nothing(replay)
-    if truth is None:
-        return _judge_without_truth(decision, result)
-    was_right = same(decision["output"], truth["output"])
-    is_right = same(result["output"], truth["output"])
-    if is_right and not was_right:
-        return Judgement.FIXED, "The decision differed from the correction; the replay equals it."
-    if not is_right and not was_right:
-        return Judgement.STILL_WRONG, "The decision differed from the correction, and so does the replay."
-    if was_right and not is_right:
-        return Judgement.NEWLY_BROKEN, "The decision equalled the correction; the replay differs from it."
-    return Judgement.UNCHANGED, "Decision and replay both equal the correction."
-
-
-def _judge_without_truth(decision: Mapping[str, Any], result: Mapping[str, Any]) -> Verdict:
-    marked = "; the decision is marked incorrect" if decision["incorrect"] else ""
-    rest = f"{marked}. Without a correction nobody can say which is right."
-    if same(decision["output"], result["output"]):
-        return Judgement.UNCHANGED, f"The replay gave the same output{rest}"
-    return Judgement.CHANGED, f"The replay gave another output{rest}"
-
-
-def _why_nothing(replay: Mapping[str, Any]) -> str:
-    if replay["status"] == "failed" and replay["reason"]:
-        return f"The replay failed: {replay['reason']}"
-    reasons = {
-        "refused": "The replay was refused, nothing ran.",
-        "pending": "The replay has not run yet.",
-        "cancelled": "The replay was cancelled.",
-        "failed": "The replay failed, so it has no output to compare.",
-    }
-    said = reasons.get(replay["status"], "The replay has no result.")
-    return f"{said} {replay['reason']}" if replay["reason"] else said
 
 
 def differences(outputs: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -183,44 +109,38 @@ def _between(
     before, after = here[source], here[target]
     if not isinstance(before, str) or not isinstance(after, str) or before == after:
         return None
-    budget[0] -= len(_WORDS.findall(before)) * len(_WORDS.findall(after))
-    return text_difference(before, after) if budget[0] >= 0 else None
+    old, new = Counter(_WORDS.findall(before)), Counter(_WORDS.findall(after))
+    alike = sum(count * new[word] for word, count in old.items())
+    budget[0] -= old.total() * new.total()
+    return text_difference(before, after) if budget[0] >= 0 and alike <= MAX_ALIKE_PAIRS else None
 
 
 def _unlike(values: tuple[Any, ...]) -> Iterator[Place]:
     """Places at which the values are not all the same, in document order."""
-    waiting: list[Place] = [((), values)]
+    waiting: list[tuple[Path, tuple[Any, ...]]] = [(None, values)]
     while waiting:
-        steps, here = waiting.pop()
-        present = [value for value in here if value is not _ABSENT]
-        alike = all(same(present[0], value) for value in present[1:])
-        if alike and len(present) == len(here):
-            continue
+        path, here = waiting.pop()
         # What only some sides have is told whole, not member by member.
-        below = None if alike else _members(here, present)
-        if below is None:
-            yield steps, here
-        else:
-            waiting.extend((((*steps, step), inner) for step, inner in reversed(below)))
+        below = None if any(value is _ABSENT for value in here) else _members(here)
+        if below is not None:
+            waiting.extend(((path, step), inner) for step, inner in reversed(below))
+        elif not all(same(here[0], value) for value in here[1:]):
+            yield steps_of(path), here
 
 
-def _members(here: tuple[Any, ...], present: list[Any]) -> list[tuple[Step, tuple[Any, ...]]] | None:
-    """The places one level down, where all present values are objects, or all are lists."""
-    if all(isinstance(value, dict) for value in present):
-        names = dict.fromkeys(name for value in present for name in value)
-        return [(name, tuple(_get(value, name) for value in here)) for name in names]
-    if all(isinstance(value, list) for value in present):
-        length = max(len(value) for value in present)
+def _members(here: tuple[Any, ...]) -> list[tuple[Step, tuple[Any, ...]]] | None:
+    """The places one level down, where all values are objects, or all are lists."""
+    if all(isinstance(value, dict) for value in here):
+        names = dict.fromkeys(name for value in here for name in value)
+        return [(name, tuple(value.get(name, _ABSENT) for value in here)) for name in names]
+    if all(isinstance(value, list) for value in here):
+        length = max(len(value) for value in here)
         return [(index, tuple(_at(value, index) for value in here)) for index in range(length)]
     return None
 
 
-def _get(value: Any, name: str) -> Any:
-    return _ABSENT if value is _ABSENT else value.get(name, _ABSENT)
-
-
 def _at(value: Any, index: int) -> Any:
-    return _ABSENT if value is _ABSENT or index >= len(value) else value[index]
+    return _ABSENT if index >= len(value) else value[index]
 
 
 def _written(step: Step) -> str:
