@@ -14,7 +14,7 @@ from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.models import Problem
-from loopgrid_query.routes import decisions, health, pages, replays, sql
+from loopgrid_query.routes import decisions, exports, health, pages, replays, sql
 from loopgrid_query.routes.common import ANY_REFUSAL
 from loopgrid_query.services import Services
 
@@ -29,6 +29,7 @@ _TAGS: Final = [
     {"name": "decisions", "description": "what was decided, with everything it saw"},
     {"name": "judgement", "description": "what people say about it; appended, never an edit"},
     {"name": "replay", "description": "a past decision again, with something changed"},
+    {"name": "export", "description": "decisions and corrections as training and test data, with lineage"},
     {"name": "sql", "description": "the public views"},
     {"name": "health", "description": "for whoever runs the server"},
 ]
@@ -75,7 +76,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, sql_limits or SqlLimits())
-    for part in (decisions, replays, sql, health):
+    for part in (decisions, replays, exports, sql, health):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)

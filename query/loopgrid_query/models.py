@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -222,6 +222,16 @@ class SqlRequest(Request):
     )
 
 
+class ExportStandingRequest(Request):
+    """Which exported decisions to look at again."""
+
+    decision_ids: list[Annotated[str, Field(pattern=r"^[0-9a-f]{32}-[0-9a-f]{16}$")]] = Field(
+        min_length=1, max_length=1000
+    )
+    since_commit: int = Field(ge=0, lt=2**62, description="marks of later commits are counted")
+    policy: Literal["latest"] = "latest"
+
+
 _TYPES: Final[dict[str, Any]] = {
     "VARCHAR": str | None,
     "JSON": Any,
@@ -436,6 +446,22 @@ class SqlResult(BaseModel):
     columns: list[Column]
     rows: list[list[Any]]
     truncated: bool = Field(description="there are more rows than are shown")
+
+
+class ExportStandingItem(BaseModel):
+    """What one decision rests on now."""
+
+    decision_id: str
+    correction_id: str | None = Field(description="the correction that is its ground truth now")
+    corrected_by: str | None
+    marks: int = Field(description="marks since the commit")
+
+
+class ExportStanding(BaseModel):
+    """What decisions rest on now."""
+
+    ledger_id: str
+    items: list[ExportStandingItem]
 
 
 class ProblemField(BaseModel):

@@ -115,7 +115,9 @@ class Reader:
 def text_of(name: str, conditions: Sequence[str] = ("filter_all",)) -> str:
     """The text of a query, its ``{filters}`` filled in with conditions as ``Reader.rows`` takes them."""
     sql = load_queries()[name].sql
-    return sql.replace("{filters}", "\n  AND ".join(map(_condition, conditions))) if "{filters}" in sql else sql
+    return (
+        sql.replace("{filters}", "\n  AND ".join(map(_condition, conditions))) if "{filters}" in sql else sql
+    )
 
 
 def _condition(name: str) -> str:

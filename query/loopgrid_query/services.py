@@ -10,6 +10,7 @@ from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query.analytics import Analytics, SqlLimits
 from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
+from loopgrid_query.exports.source import Exports
 from loopgrid_query.queries import Reader
 from loopgrid_query.replay.replays import Replays
 
@@ -23,6 +24,7 @@ class Services:
     corrections: Corrections
     replays: Replays
     analytics: Analytics
+    exports: Exports
 
     @classmethod
     def on(cls, ledger: Ledger, ingest: Ingest, limits: SqlLimits) -> Self:
@@ -35,4 +37,5 @@ class Services:
             corrections=Corrections(reader, ingest, decisions),
             replays=Replays(reader, ingest, decisions),
             analytics=Analytics(ledger, reader, limits),
+            exports=Exports(ledger),
         )

@@ -24,7 +24,7 @@ NEWEST: Final = 2**62
 
 _ANY_MOMENT: Final = datetime(9999, 12, 31)  # noqa: DTZ001 - as the ledger stores times: UTC, without a zone
 _MAX_COMMIT_DIGITS: Final = 18
-_NOT_HERE: Final = frozenset({"limit", "cursor"})
+NOT_HERE: Final = frozenset({"limit", "cursor"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ def read(words: Iterable[tuple[str, str]]) -> Request:
     for name, value in words:
         if name in given:
             faults.append(FieldError(name, "stands twice; give each word once"))
-        elif name in _NOT_HERE or (name not in WORDS and _unknown(name)):
-            known = [*WORDS, *(each for each in filters.FILTERS if each not in _NOT_HERE)]
+        elif name in NOT_HERE or (name not in WORDS and _unknown(name)):
+            known = [*WORDS, *(each for each in filters.FILTERS if each not in NOT_HERE)]
             message = f"an export knows no such word; {did_you_mean(name, known)}"
             faults.append(FieldError(name, message, nearest(name, known)))
         elif name not in WORDS:

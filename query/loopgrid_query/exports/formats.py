@@ -112,7 +112,10 @@ def inspect(row: Row) -> bytes:
     told = _conversation(row)
     alone = len(told) == 1 and told[0]["role"] == "user"
     # Inspect knows no role "developer".
-    samples = [_inspected(message | {"role": _INSPECT_ROLES.get(message["role"], message["role"])}) for message in told]
+    samples = [
+        _inspected(message | {"role": _INSPECT_ROLES.get(message["role"], message["role"])})
+        for message in told
+    ]
     return _line(
         {
             "input": told[0]["content"] if alone else samples,
@@ -181,7 +184,9 @@ _TEMPLATE: Final = re.compile(r"\{\{|\{%|\{#|\A\s*(?:file|package|python|exec|ht
 def _reads_as_template(value: Any) -> bool:
     if isinstance(value, str):
         return _TEMPLATE.search(value) is not None
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    members = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     return any(_reads_as_template(name) or _reads_as_template(member) for name, member in members)
 
 
@@ -259,11 +264,17 @@ def _line(value: Any) -> bytes:
 
 
 FORMATS: Final[Mapping[str, Format]] = {
-    "jsonl": Format(jsonl, "decisions{split}.jsonl", "decisions with their ground truth and marks, as JSON lines"),
+    "jsonl": Format(
+        jsonl, "decisions{split}.jsonl", "decisions with their ground truth and marks, as JSON lines"
+    ),
     "parquet": Format(None, "decisions{split}.parquet", "the same as a Parquet table"),
-    "openai-chat": Format(openai_chat, "chat{split}.jsonl", "OpenAI fine-tuning: the correction as the answer"),
+    "openai-chat": Format(
+        openai_chat, "chat{split}.jsonl", "OpenAI fine-tuning: the correction as the answer"
+    ),
     "preference": Format(preference, "preference{split}.jsonl", "OpenAI preference pairs"),
-    "preference-trl": Format(preference_trl, "preference{split}.jsonl", "prompt, chosen, rejected, as TRL reads them"),
+    "preference-trl": Format(
+        preference_trl, "preference{split}.jsonl", "prompt, chosen, rejected, as TRL reads them"
+    ),
     "inspect": Format(inspect, "samples{split}.jsonl", "samples of Inspect AI"),
     "promptfoo": Format(promptfoo, "tests{split}.yaml", "tests of promptfoo"),
     "hf": Format(None, "data/{split}-00000.parquet", "a folder that Hugging Face datasets loads"),

@@ -58,7 +58,9 @@ def are_messages(value: Any) -> bool:
         isinstance(value, list)
         and bool(value)
         and all(
-            isinstance(each, dict) and isinstance(each.get("role"), str) and ("parts" in each or "content" in each)
+            isinstance(each, dict)
+            and isinstance(each.get("role"), str)
+            and ("parts" in each or "content" in each)
             for each in value
         )
     )
@@ -99,9 +101,7 @@ def _rendered(template: str, variables: str | None) -> str | None:
     plain = all(not form and not conversion for _, name, form, conversion in pieces if name is not None)
     if not names or not plain or not isinstance(values, dict) or any(name not in values for name in names):
         return None
-    return "".join(
-        text + ("" if name is None else said(values[name])) for text, name, _, _ in pieces
-    )
+    return "".join(text + ("" if name is None else said(values[name])) for text, name, _, _ in pieces)
 
 
 def answered(text: str) -> Message:

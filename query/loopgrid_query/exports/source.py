@@ -7,7 +7,7 @@ minutes apart, by another process or after an interruption, fit together.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
@@ -102,8 +102,11 @@ class Exports:
         finally:
             self._streams.release()
 
-    def standing(self, decision_ids: list[str], since_commit: int, policy: str) -> list[dict[str, Any]]:
+    def standing(self, decision_ids: Sequence[str], since_commit: int, policy: str) -> dict[str, Any]:
         """What some decisions rest on now: the correction that is their truth, and marks since a commit.
+
+        Returns:
+            ``ledger_id``, and an item for each decision.
 
         Raises:
             StorageTrouble: the ledger cannot be read right now.
@@ -111,8 +114,8 @@ class Exports:
         sql = text_of("export_standing").replace("{truth}", text_of(POLICIES[policy]))
         with self._reading() as cursor:
             show_as_of(cursor, NEWEST)
-            found = cursor.execute(sql, {"decision_ids": decision_ids, "since": since_commit})
-            return list(found.to_arrow_table().to_pylist())
+            found = cursor.execute(sql, {"decision_ids": list(decision_ids), "since": since_commit})
+            return {"ledger_id": ledger_id(cursor), "items": found.to_arrow_table().to_pylist()}
 
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -1,0 +1,104 @@
+"""``/v1/export``: decisions with their ground truth as of one commit, streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from itertools import chain
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import StreamingResponse
+
+from loopgrid_query import media, models
+from loopgrid_query.exports import asking, streams
+from loopgrid_query.exports.formats import FORMATS
+from loopgrid_query.instants import FORM
+from loopgrid_query.routes.common import Domain, answer, refusals
+from loopgrid_query.routes.decisions import filter_parameters
+
+router: Final = APIRouter(prefix="/v1/export", tags=["export"])
+
+_MEANINGS: Final = {
+    "format": f"what a row is: {', '.join(FORMATS)}; jsonl if left out. Tables are given as jsonl here",
+    "policy": f"which correction is the ground truth: {', '.join(asking.POLICIES)}",
+    "as_of": f"the newest commit, by number, or the newest moment that counts: {FORM}",
+    "after": "`<commit>:<decision_id>`: go on after this decision",
+    "split_at": "say of each decision whether its subject has decisions on both sides of this moment (Arrow only)",
+}
+
+
+def _parameters() -> list[dict[str, Any]]:
+    own = [
+        {"name": name, "in": "query", "description": _MEANINGS[name], "schema": {"type": "string"}}
+        for name in asking.WORDS
+    ]
+    return [*own, *(each for each in filter_parameters() if each["name"] not in asking.NOT_HERE)]
+
+
+@router.get(
+    "",
+    responses={
+        HTTPStatus.OK: {
+            "content": {
+                streams.NDJSON: {"schema": {"type": "string"}},
+                streams.ARROW: {"schema": {"type": "string", "format": "binary"}},
+            },
+            "headers": {
+                name: {"description": meaning, "schema": {"type": "string"}}
+                for name, meaning in {
+                    "LoopGrid-Ledger": "which ledger it is",
+                    "LoopGrid-Commit": "the newest commit that counts; `as_of` for the same rows again",
+                    "LoopGrid-Chain": "the chain value of that commit",
+                }.items()
+            },
+        },
+        **refusals(
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.NOT_ACCEPTABLE,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ),
+    },
+    response_class=Response,
+    openapi_extra={"parameters": _parameters()},
+    summary="Stream decisions as training and test data",
+)
+def export(request: Request, domain: Domain, accept: Annotated[str | None, Header()] = None) -> Response:
+    """A line a decision: its `row` in the format, or why it is `left_out`; and its `lineage`: the decision, the
+    correction, who corrected. In the order of their commits, all as of one commit. With
+    `Accept: application/vnd.apache.arrow.stream`, every column of the decisions instead.
+    """
+    media_type = media.best(accept, (streams.NDJSON, streams.ARROW))
+    asked = asking.read(request.query_params.multi_items())
+    standpoint = domain.exports.standpoint(asked)
+    pages = domain.exports.pages(asked, standpoint)
+    is_arrow = media_type == streams.ARROW
+    parts = streams.arrow(pages, standpoint) if is_arrow else streams.ndjson(pages, asked.format)
+    return StreamingResponse(
+        _begun(parts),
+        media_type=media_type,
+        headers={
+            "LoopGrid-Ledger": standpoint.ledger_id,
+            "LoopGrid-Commit": str(standpoint.commit_id),
+            "LoopGrid-Chain": standpoint.chain,
+        },
+    )
+
+
+def _begun(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The same parts, of which the first is made: what fails at once is answered with a problem document."""
+    return chain([next(parts, b"")], parts)
+
+
+@router.post(
+    "/standing",
+    response_model=models.ExportStanding,
+    responses=refusals(
+        HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE
+    ),
+    summary="What exported decisions rest on now",
+)
+def standing(body: models.ExportStandingRequest, domain: Domain) -> Response:
+    """For each decision the correction that is its ground truth now, and how many marks it got since a commit."""
+    return answer(domain.exports.standing(body.decision_ids, body.since_commit, body.policy))
