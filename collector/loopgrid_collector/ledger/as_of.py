@@ -1,8 +1,8 @@
 """The ledger's views as they were at a commit, for one reader.
 
 Every row of the ledger carries its commit and none is ever changed, so a past state is the same views over
-tables that leave out what came later. They are temporary views of one cursor: nothing is written to the ledger,
-no long transaction keeps a checkpoint waiting, and the same commit gives the same rows today and next year.
+tables that leave out what came later. They are temporary views of one cursor: nothing is written to the
+ledger, no long transaction keeps a checkpoint waiting, and the same commit always gives the same rows.
 
 ``store.<name>`` is read as ``as_of_store_<name>`` there, ``main.<name>`` as ``as_of_main_<name>``.
 """

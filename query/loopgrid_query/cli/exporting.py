@@ -108,7 +108,8 @@ def affected(
 ) -> None:
     """List the rows of exports that rest on what is no longer so.
 
-    A correction that was superseded or withdrawn, a decision that was corrected or marked since. Exit code 1 if any.
+    A correction that was superseded or withdrawn, a decision that was corrected or marked since.
+    Exit code 1 if any.
     """
     from loopgrid_query.exports import affected as rules
 
@@ -237,7 +238,7 @@ class _FromServer:
         if answer.status != _OK:
             _refused(answer.status, answer.data)
         # Chunks end where the server's pages do, so that nothing waits for a buffer to fill.
-        stream = pa.ipc.open_stream(io.BufferedReader(answer, _BUFFER_BYTES))  # type: ignore[type-var]
+        stream = pa.ipc.open_stream(io.BufferedReader(answer, _BUFFER_BYTES))
         return streams.standpoint_of(stream.schema), _tables(stream)
 
 

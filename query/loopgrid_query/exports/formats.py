@@ -1,10 +1,11 @@
 """One decision as a row of each format. Pure.
 
-A row function gets the decision as ``source`` reads it (a mapping by column; JSON columns as text) and gives the
-row's JSON text, or raises ``Unfit`` with the reason why the decision has no place in the format.
+A row function gets the decision as ``source`` reads it (a mapping by column; JSON columns as text) and gives
+the row's JSON text, or raises ``Unfit`` with the reason why the decision has no place in the format.
 
 Shapes: OpenAI's guides on supervised fine-tuning and on direct preference optimization, TRL's conversational
-preference format, Inspect AI's ``json_dataset``, promptfoo's test cases, Hugging Face's ``configs`` of a dataset card.
+preference format, Inspect AI's ``json_dataset``, promptfoo's test cases, and ``configs`` of Hugging Face's
+dataset card.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Format:
 
 
 def jsonl(row: Row) -> bytes:
-    """The decision as the API gives it, with its ground truth and its marks. Content stands as it is stored."""
+    """The decision as the API gives it, with its ground truth and its marks; content as it is stored."""
     record: dict[str, Any] = {}
     for column, parents, leaf, is_json in _PLACES:
         place = record
@@ -105,7 +106,7 @@ def preference_trl(row: Row) -> bytes:
 
 
 def inspect(row: Row) -> bytes:
-    """A sample of Inspect AI: the conversation as input, the correction as target, the decision's id as its id."""
+    """A sample of Inspect AI: the conversation as input, the correction as target."""
     target = messages.answered(_truth(row))
     if target.get("content") is None:
         raise Unfit("target_is_no_text")
@@ -250,8 +251,8 @@ def _tools(row: Row) -> list[dict[str, Any]]:
 
 def _facts(row: Row) -> dict[str, Any]:
     names = (
-        "decision_id", "digest", "correction_id", "corrected_by", "decision_type", "service_name", "prompt_name",
-        "prompt_version", "model_name",
+        "decision_id", "digest", "correction_id", "corrected_by", "decision_type", "service_name",
+        "prompt_name", "prompt_version", "model_name",
     )  # fmt: skip
     return {name: row[name] for name in names if row.get(name) is not None}
 

@@ -77,7 +77,7 @@ def conversation(row: Mapping[str, Any]) -> list[Message]:
         Unfit: there is nothing, or it cannot be said in messages.
     """
     value = parsed(row["input"]) if row["input"] is not None else None
-    if are_messages(value):
+    if value is not None and are_messages(value):
         return chat(value)
     template = row["prompt_template"]
     if template is not None:
@@ -200,7 +200,7 @@ def _result(part: dict[str, Any]) -> Message:
 
 
 def faults(messages: list[Message]) -> str | None:
-    """Why a conversation breaks OpenAI's rules for chat messages, or None: each tool result follows its call."""
+    """Why a conversation breaks OpenAI's rules, or None: each tool result follows its call."""
     open_calls: set[str] = set()
     for message in messages:
         if message["role"] == "tool":

@@ -82,10 +82,13 @@ def parquet_from(spool: Path, target: Path) -> None:
 
     The same rows give the same bytes.
     """
-    with pa.OSFile(str(spool), "rb") as source, pa.ipc.open_stream(source) as stream:
-        with pq.ParquetWriter(target, stream.schema, compression="zstd") as writer:
-            for table in _groups(stream):
-                writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+    with (
+        pa.OSFile(str(spool), "rb") as source,
+        pa.ipc.open_stream(source) as stream,
+        pq.ParquetWriter(target, stream.schema, compression="zstd") as writer,
+    ):
+        for table in _groups(stream):
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
 
 
 def _groups(stream: pa.ipc.RecordBatchStreamReader) -> Iterator[pa.Table]:

@@ -69,8 +69,8 @@ class Rule:
             "by": "subject",
             "test_share": self.test_share,
             "salt": self.salt,
-            "rule": "test where the first 8 bytes, big-endian, of SHA-256(salt, NUL, name, NUL, value) are below "
-            "test_share * 2^64; name and value are session_id, else user_id, else decision_id",
+            "rule": "test where the first 8 bytes, big-endian, of SHA-256(salt, NUL, name, NUL, value) are "
+            "below test_share * 2^64; name and value are session_id, else user_id, else decision_id",
         }
 
 

@@ -24,7 +24,7 @@ _MEANINGS: Final = {
     "policy": f"which correction is the ground truth: {', '.join(asking.POLICIES)}",
     "as_of": f"the newest commit, by number, or the newest moment that counts: {FORM}",
     "after": "`<commit>:<decision_id>`: go on after this decision",
-    "split_at": "say of each decision whether its subject has decisions on both sides of this moment (Arrow only)",
+    "split_at": "say whether a decision's subject has decisions on both sides of this moment (Arrow only)",
 }
 
 
@@ -65,8 +65,8 @@ def _parameters() -> list[dict[str, Any]]:
     summary="Stream decisions as training and test data",
 )
 def export(request: Request, domain: Domain, accept: Annotated[str | None, Header()] = None) -> Response:
-    """A line a decision: its `row` in the format, or why it is `left_out`; and its `lineage`: the decision, the
-    correction, who corrected. In the order of their commits, all as of one commit. With
+    """A line a decision: its `row` in the format, or why it is `left_out`; and its `lineage`: the decision,
+    the correction, who corrected. In the order of their commits, all as of one commit. With
     `Accept: application/vnd.apache.arrow.stream`, every column of the decisions instead.
     """
     media_type = media.best(accept, (streams.NDJSON, streams.ARROW))
@@ -100,5 +100,5 @@ def _begun(parts: Iterator[bytes]) -> Iterator[bytes]:
     summary="What exported decisions rest on now",
 )
 def standing(body: models.ExportStandingRequest, domain: Domain) -> Response:
-    """For each decision the correction that is its ground truth now, and how many marks it got since a commit."""
+    """For each decision the correction that is its ground truth now, and its marks since a commit."""
     return answer(domain.exports.standing(body.decision_ids, body.since_commit, body.policy))
