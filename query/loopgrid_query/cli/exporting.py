@@ -237,12 +237,11 @@ class _FromServer:
         answer = self._connection.stream(f"/v1/export?{query}", accept=streams.ARROW)
         if answer.status != _OK:
             _refused(answer.status, answer.data)
-        # Chunks end where the server's pages do, so that nothing waits for a buffer to fill.
         stream = pa.ipc.open_stream(io.BufferedReader(answer, _BUFFER_BYTES))
         return streams.standpoint_of(stream.schema), _tables(stream)
 
 
-_BUFFER_BYTES: Final = 2**20
+_BUFFER_BYTES: Final = 2**16
 
 
 def _tables(stream: pa.RecordBatchStreamReader) -> Iterator[pa.Table]:

@@ -151,7 +151,7 @@ class _Export:
         except ValueError as error:
             raise Refused(f"{error}; remove {self._folder} and begin anew.") from error
         add = self._add_table if self._format.row is None else self._add_rows
-        saved_s = time.monotonic()
+        saved_s = -SAVE_EVERY_S
         try:
             for page in pages:
                 add(page, names)
