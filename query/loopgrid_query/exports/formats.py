@@ -45,29 +45,38 @@ class Format:
 def jsonl(row: Row) -> bytes:
     """The decision as the API gives it, with its ground truth and its marks; content as it is stored."""
     record: dict[str, Any] = {}
-    for column, parents, leaf, is_json in _PLACES:
+    for column, parents, leaf, is_json in JSONL_PLACES:
         place = record
         for parent in parents:
             place = place.setdefault(parent, {})
         value = row.get(column)
-        place[leaf] = _value(value, is_json=is_json)
-    record["ground_truth"] = None if row["correction_id"] is None else {
-        "output": _value(row["truth_output"], is_json=True),
-        "correction_id": row["correction_id"],
-        "corrected_by": row["corrected_by"],
-        "recorded_at": _value(row["corrected_at"], is_json=False),
-    }  # fmt: skip
+        place[leaf] = value_of(value, is_json=is_json)
+    record["ground_truth"] = ground_truth(row)
     record["marks"] = [] if row["marks"] is None else orjson.Fragment(row["marks"])
     return orjson.dumps(record)
 
 
-_PLACES: Final = tuple(
+def ground_truth(row: Row) -> dict[str, Any] | None:
+    """The correction that is right, as the API gives it."""
+    if row["correction_id"] is None:
+        return None
+    return {
+        "output": value_of(row["truth_output"], is_json=True),
+        "correction_id": row["correction_id"],
+        "corrected_by": row["corrected_by"],
+        "recorded_at": value_of(row["corrected_at"], is_json=False),
+    }
+
+
+JSONL_PLACES: Final = tuple(
     (field.column, tuple(field.path.split(".")[:-1]), field.path.split(".")[-1], field.sql_type == "JSON")
     for field in FIELDS
 )
+"""Column, objects around it, name in the innermost, and whether it is JSON, for each field of a JSON line."""
 
 
-def _value(value: Any, *, is_json: bool) -> Any:
+def value_of(value: Any, *, is_json: bool) -> Any:
+    """A column's value as ``orjson`` writes it."""
     if is_json and value is not None:
         # A line's end inside JSON text can only stand between its tokens.
         return orjson.Fragment(value.replace("\n", " ").replace("\r", " "))

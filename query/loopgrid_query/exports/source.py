@@ -22,10 +22,13 @@ from loopgrid_query.exports.asking import NEWEST, POLICIES, After, Request
 from loopgrid_query.instants import format_instant
 from loopgrid_query.queries import TROUBLE, text_of
 
-PAGE_DECISIONS: Final = 4096
-"""Decisions that are in memory at once, with all they saw."""
+PAGE_BYTES: Final = 64 * 2**20
+"""What a page is meant to take in memory; how many decisions that are is learned from the page before."""
 
-BLOCK_DECISIONS: Final = 64 * PAGE_DECISIONS
+FIRST_PAGE_DECISIONS: Final = 1024
+MAX_PAGE_DECISIONS: Final = 16_384
+
+BLOCK_DECISIONS: Final = 262_144
 """Decisions whose keys are looked up at once, without their content: some 200 bytes each."""
 
 MAX_EXPORTS_AT_ONCE: Final = 4
@@ -129,19 +132,29 @@ class Exports:
 def _pages(cursor: duckdb.DuckDBPyConnection, request: Request) -> Iterator[pa.Table]:
     after = request.after
     page_sql = text_of("export_page").replace("{truth}", text_of(POLICIES[request.policy]))
+    size = FIRST_PAGE_DECISIONS
     while True:
         keys = _keys(cursor, request, after)
         # An export of nothing has one page, too: it says which columns there are.
-        for start in range(0, keys.num_rows or 1, PAGE_DECISIONS):
-            page = keys.slice(start, PAGE_DECISIONS)
+        start = 0
+        while start < (keys.num_rows or 1):
+            page = keys.slice(start, size)
             commits = page.column("commit_id").to_pylist() or [0]
             cursor.register("page", page)
             found = cursor.execute(page_sql, {"first": commits[0], "last": commits[-1]}).to_arrow_table()
             cursor.unregister("page")
+            start += size
+            size = _next_size(found)
             yield found
         if keys.num_rows < BLOCK_DECISIONS:
             return
         after = last_of(keys)
+
+
+def _next_size(page: pa.Table) -> int:
+    """Decisions of the page after this one; no more than four times as many, should they be larger there."""
+    fitting = PAGE_BYTES * page.num_rows // (page.nbytes or 1)
+    return max(1, min(fitting, 4 * page.num_rows, MAX_PAGE_DECISIONS))
 
 
 def _keys(cursor: duckdb.DuckDBPyConnection, request: Request, after: After) -> pa.Table:

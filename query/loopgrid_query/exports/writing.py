@@ -22,6 +22,7 @@ from loopgrid.version import version
 from loopgrid_query.exports import card
 from loopgrid_query.exports.asking import After
 from loopgrid_query.exports.formats import FORMATS
+from loopgrid_query.exports.lines import data_of, jsonl_lines
 from loopgrid_query.exports.messages import Unfit
 from loopgrid_query.exports.parts import PART, Part, Size, parquet_from, sha256_of, write_json
 from loopgrid_query.exports.source import Standpoint, last_of
@@ -150,7 +151,8 @@ class _Export:
                 self._parts[name] = Part(self._folder / (name + PART), size)
         except ValueError as error:
             raise Refused(f"{error}; remove {self._folder} and begin anew.") from error
-        add = self._add_table if self._format.row is None else self._add_rows
+        by_columns = self._format.row is None or self._task.format == "jsonl"
+        add = self._add_table if by_columns else self._add_rows
         saved_s = -SAVE_EVERY_S
         try:
             for page in pages:
@@ -206,11 +208,15 @@ class _Export:
             sides.append(side)
             counts[side] += 1
             lines.append(_lineage_line(row, side, names[side], counts[side]))
-        table = page.drop_columns(_TABLE_COLUMNS_LEFT_OUT).replace_schema_metadata()
+        is_lines = self._format.row is not None
+        whole = jsonl_lines(page) if is_lines else page.drop_columns(_TABLE_COLUMNS_LEFT_OUT)
         for side, name in names.items():
             chosen = [found == side for found in sides]
-            mine = table if all(chosen) else table.filter(pa.array(chosen, pa.bool_()))
-            self._parts[name].write_table(mine)
+            mine = whole if all(chosen) else whole.filter(pa.array(chosen, pa.bool_()))
+            if is_lines:
+                self._parts[name].write(data_of(mine), len(mine))
+            else:
+                self._parts[name].write_table(mine.replace_schema_metadata())
         self._parts[LINEAGE].write(b"".join(lines), len(lines))
 
     def _rows(self, name: str) -> int:
