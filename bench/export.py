@@ -1,9 +1,9 @@
-"""How many decisions a second the command ``loopgrid export`` writes, from a running server and from its ledger.
+"""How many decisions a second ``loopgrid export`` writes, from a running server and from its ledger.
 
     python bench/export.py --fill-seconds 10
 
-First the server is filled at full load; then each format is exported by the command, as users run it. The time
-is the command's own, from its start to its end, manifest and digests included.
+First the server is filled at full load; then each format is exported by the command, as users run it. The
+time is the command's own, from its start to its end, manifest and digests included.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def exported(folder: Path, name: str, source: Sequence[str]) -> tuple[float, str
     manifest = json.loads(ended.stdout)
     size = sum(file["bytes"] for file in manifest["files"])
     per_s = manifest["decisions"] / taken_s
-    return per_s, f"{per_s:,.0f} decisions/s ({manifest['decisions']:,} in {taken_s:.1f} s, {size / 1e6:,.0f} MB)"
+    return (
+        per_s,
+        f"{per_s:,.0f} decisions/s ({manifest['decisions']:,} in {taken_s:.1f} s, {size / 1e6:,.0f} MB)",
+    )
 
 
 if __name__ == "__main__":

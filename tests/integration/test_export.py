@@ -9,13 +9,14 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from loopgrid import LoopGrid
 from tests.support.server import COMMAND, RunningServer, running_server
@@ -69,26 +70,24 @@ def send(server: RunningServer, numbers: range) -> None:
 
 
 def said(role: str, number: int) -> str:
-    return json.dumps([{"role": role, "parts": [{"type": "text", "content": f"{role} {number} " + "x" * 200}]}])
-
-
-def exported(*words: object, code: int = 0) -> dict:
-    ended = subprocess.run(
-        [COMMAND, *map(str, words), "--json"], capture_output=True, text=True, check=False
+    return json.dumps(
+        [{"role": role, "parts": [{"type": "text", "content": f"{role} {number} " + "x" * 200}]}]
     )
+
+
+def exported(*words: object, code: int = 0) -> dict[str, Any]:
+    ended = subprocess.run([COMMAND, *map(str, words), "--json"], capture_output=True, text=True, check=False)
     assert ended.returncode == code, ended.stderr
-    return json.loads(ended.stdout) if ended.stdout else {"refusal": ended.stderr}
+    return dict(json.loads(ended.stdout)) if ended.stdout else {"refusal": ended.stderr}
 
 
-def lines_of(path: Path) -> list[dict]:
+def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
 
 
@@ -112,7 +111,9 @@ def relay(api: str, until_bytes: int, *, hangs: bool) -> Iterator[str]:
 
         def serve() -> None:
             client, _ = listening.accept()
-            carry(client)
+            # A client that was killed does not say goodbye.
+            with suppress(OSError):
+                carry(client)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -143,7 +144,8 @@ def test_an_interrupted_export_goes_on_and_ends_with_the_same_bytes(filled, tmp_
         if hangs:
             give_up = time.monotonic() + 60
             while not state.exists() and time.monotonic() < give_up:
-                process.poll()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.05)
             process.kill()
         _, told = process.communicate(timeout=60)
     assert hangs or "the same command goes on" in told
@@ -220,9 +222,9 @@ def test_every_row_leads_to_a_decision_a_correction_and_a_person(server, tmp_pat
         assert correction["output"]["response"] in _texts(row)
 
 
-def _rows(path: Path) -> list:
+def _rows(path: Path) -> list[Any]:
     if path.suffix == ".parquet":
-        return pq.read_table(path).to_pylist()
+        return list(pq.read_table(path).to_pylist())
     if path.suffix == ".yaml":
         return list(yaml.safe_load(path.read_text("utf-8")))
     return lines_of(path)

@@ -154,7 +154,7 @@ def _pages(cursor: duckdb.DuckDBPyConnection, request: Request) -> Iterator[pa.T
 def _next_size(page: pa.Table) -> int:
     """Decisions of the page after this one; no more than four times as many, should they be larger there."""
     fitting = PAGE_BYTES * page.num_rows // (page.nbytes or 1)
-    return max(1, min(fitting, 4 * page.num_rows, MAX_PAGE_DECISIONS))
+    return max(1, min(int(fitting), 4 * int(page.num_rows), MAX_PAGE_DECISIONS))
 
 
 def _keys(cursor: duckdb.DuckDBPyConnection, request: Request, after: After) -> pa.Table:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from loopgrid.schema import FIELDS
 from loopgrid_query.exports import formats, messages
@@ -19,7 +19,10 @@ MESSAGES = [
 ]
 CALLED = [
     *MESSAGES,
-    {"role": "assistant", "parts": [{"type": "tool_call", "id": "c1", "name": "find", "arguments": {"n": 2}}]},
+    {
+        "role": "assistant",
+        "parts": [{"type": "tool_call", "id": "c1", "name": "find", "arguments": {"n": 2}}],
+    },
     {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": {"found": True}}]},
 ]
 FIND = [{"type": "function", "name": "find", "description": "Finds.", "parameters": {"type": "object"}}]
@@ -88,7 +91,9 @@ def test_tool_calls_keep_their_ids_and_name_their_tools():
     assert call == {
         "role": "assistant",
         "content": None,
-        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"n": 2}'}}],
+        "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"n": 2}'}}
+        ],
     }
     assert result == {"role": "tool", "tool_call_id": "c1", "content": '{"found": true}'}
     assert [tool["function"]["name"] for tool in example["tools"]] == ["find"]
@@ -123,7 +128,8 @@ def test_what_has_no_place_in_a_format_is_left_out_by_a_named_reason(make, value
 
 
 @pytest.mark.parametrize(
-    "make", [formats.openai_chat, formats.preference, formats.preference_trl, formats.inspect, formats.promptfoo]
+    "make",
+    [formats.openai_chat, formats.preference, formats.preference_trl, formats.inspect, formats.promptfoo],
 )
 def test_without_ground_truth_there_is_nothing_to_learn(make):
     with pytest.raises(Unfit, match="no_ground_truth"):
@@ -201,4 +207,6 @@ def test_json_lines_keep_content_as_it_is_stored_on_one_line():
 
 def test_an_answer_of_several_messages_is_no_target():
     with pytest.raises(Unfit, match="several_output_messages"):
-        messages.answered(json.dumps([{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]))
+        messages.answered(
+            json.dumps([{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}])
+        )

@@ -49,7 +49,9 @@ FULL = {field.column: WHOLE[field.sql_type] for field in FIELDS} | {
 }
 
 
-@pytest.mark.parametrize("rows", [[{}], [FULL], [{}, FULL, {}, FULL], []], ids=["nulls", "full", "both", "none"])
+@pytest.mark.parametrize(
+    "rows", [[{}], [FULL], [{}, FULL, {}, FULL], []], ids=["nulls", "full", "both", "none"]
+)
 def test_lines_by_columns_are_the_lines_by_rows(rows):
     page = pa.Table.from_pylist(rows, SCHEMA)
 
