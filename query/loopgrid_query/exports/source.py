@@ -117,8 +117,9 @@ class Exports:
         sql = text_of("export_standing").replace("{truth}", text_of(POLICIES[policy]))
         with self._reading() as cursor:
             show_as_of(cursor, NEWEST)
-            found = cursor.execute(sql, {"decision_ids": list(decision_ids), "since": since_commit})
-            return {"ledger_id": ledger_id(cursor), "items": found.to_arrow_table().to_pylist()}
+            cursor.register("page", pa.table({"decision_id": pa.array(decision_ids, pa.string())}))
+            items = cursor.execute(sql, {"since": since_commit}).to_arrow_table().to_pylist()
+            return {"ledger_id": ledger_id(cursor), "items": items}
 
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -90,7 +90,7 @@ JOIN as_of_main_corrections AS said ON said.correction_id = truth.correction_id
 -- name: export_standing
 -- What some decisions rest on now, and how many marks they got since a commit.
 SELECT asked.decision_id, truth.correction_id, truth.corrected_by, coalesce(said.marks, 0) AS marks
-FROM (SELECT unnest(CAST($decision_ids AS VARCHAR[])) AS decision_id) AS asked
+FROM page AS asked
 LEFT JOIN ({truth}) AS truth ON truth.decision_id = asked.decision_id
 LEFT JOIN (
     SELECT decision_id, count(*) AS marks FROM as_of_main_marks WHERE commit_id > $since GROUP BY decision_id
