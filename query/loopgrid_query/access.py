@@ -22,6 +22,7 @@ _WRITES: Final = {
     ("decisions", "*", "correction"): Scope.REVIEW,
     ("replays",): Scope.REPLAY,
     ("compare",): Scope.READ,
+    ("export", "standing"): Scope.READ,
     ("sql",): Scope.READ,
 }
 """What a POST needs, by the steps of its path below ``/v1``; ``*`` stands for an id."""

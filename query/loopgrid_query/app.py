@@ -16,7 +16,7 @@ from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.door import Door
 from loopgrid_query.models import Problem
-from loopgrid_query.routes import compare, decisions, health, keys, pages, prices, replays, sql
+from loopgrid_query.routes import compare, decisions, exports, health, keys, pages, prices, replays, sql
 from loopgrid_query.routes.common import ANY_REFUSAL
 from loopgrid_query.services import Services
 
@@ -31,6 +31,7 @@ _TAGS: Final = [
     {"name": "decisions", "description": "what was decided, with everything it saw"},
     {"name": "judgement", "description": "what people say about it; appended, never an edit"},
     {"name": "replay", "description": "a past decision again, with something changed"},
+    {"name": "export", "description": "decisions and corrections as training and test data, with lineage"},
     {"name": "sql", "description": "the public views"},
     {"name": "keys", "description": "who may do what"},
     {"name": "health", "description": "for whoever runs the server"},
@@ -81,7 +82,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
-    for part in (decisions, replays, compare, sql, prices, keys, health):
+    for part in (decisions, replays, compare, exports, sql, prices, keys, health):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)

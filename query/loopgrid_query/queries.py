@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 _NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 # What says that the ledger, and not the statement, is in trouble.
-_TROUBLE: Final = (
+TROUBLE: Final = (
     duckdb.ConnectionException,
     duckdb.FatalException,
     duckdb.InterruptException,
@@ -98,20 +98,26 @@ class Reader:
         Raises:
             StorageTrouble: the ledger cannot be read right now.
         """
-        sql = load_queries()[name].sql
-        if "{filters}" in sql:
-            sql = sql.replace("{filters}", "\n  AND ".join(map(_condition, conditions)))
+        sql = text_of(name, conditions)
         try:
             with self._ledger.cursor() as cursor:
                 # Arrow, because DuckDB's own rows need a time zone package that Arrow does not.
                 table = cursor.execute(sql, dict(parameters)).to_arrow_table()
-        except _TROUBLE as error:
+        except TROUBLE as error:
             raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
         return list(table.to_pylist())
 
     def row(self, name: str, **parameters: Any) -> Row | None:
         """The first row of a query, or ``None``. Raises as ``rows``."""
         return next(iter(self.rows(name, parameters)), None)
+
+
+def text_of(name: str, conditions: Sequence[str] = ("filter_all",)) -> str:
+    """The text of a query, its ``{filters}`` filled in with conditions as ``Reader.rows`` takes them."""
+    sql = load_queries()[name].sql
+    return (
+        sql.replace("{filters}", "\n  AND ".join(map(_condition, conditions))) if "{filters}" in sql else sql
+    )
 
 
 def _condition(name: str) -> str:

@@ -12,6 +12,7 @@ from loopgrid_query.analytics import Analytics, SqlLimits
 from loopgrid_query.comparisons import Comparisons
 from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
+from loopgrid_query.exports.source import Exports
 from loopgrid_query.keys import Keys
 from loopgrid_query.prices import Prices
 from loopgrid_query.queries import Reader
@@ -30,6 +31,7 @@ class Services:
     analytics: Analytics
     prices: Prices
     keys: Keys
+    exports: Exports
 
     @classmethod
     def on(cls, ledger: Ledger, ingest: Ingest, guard: Guard, limits: SqlLimits) -> Self:
@@ -46,4 +48,5 @@ class Services:
             analytics=Analytics(ledger, reader, limits),
             prices=Prices(reader, ingest),
             keys=Keys(guard),
+            exports=Exports(ledger),
         )

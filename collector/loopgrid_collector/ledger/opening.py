@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import duckdb
 
@@ -104,6 +104,55 @@ def open_ledger(config: CollectorConfig) -> Opened:
         connection.close()
         raise
     return Opened(connection, path, head, known)
+
+
+class ReadOnly:
+    """A ledger that no server has open, for reading; a context manager. Nothing of it is changed."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            LedgerLocked: a process, such as a running server, has it open.
+            LedgerNewer: a newer version wrote it.
+            LedgerForeign: it is no ledger.
+            LedgerNotWritable: it may not be read.
+        """
+        if not path.is_file():
+            raise LedgerForeign(f"There is no ledger at {path}; name one with --ledger.")
+        self._connection = duckdb.connect()
+        try:
+            self._attach(path)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _attach(self, path: Path) -> None:
+        connection = self._connection
+        connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false;")
+        connection.execute("SET TimeZone = 'UTC'")
+        try:
+            connection.execute(f"ATTACH '{_quoted(str(path))}' AS {CATALOG} (READ_ONLY)")
+        except duckdb.Error as error:
+            raise _refusal(path, str(error)) from error
+        connection.execute(f"USE {CATALOG}")
+        if not _row(connection, "ledger_tables")[0]:
+            raise LedgerForeign(f"{path} is a DuckDB file of something else; name a ledger with --ledger.")
+        if _row(connection, "ledger_identity")[1] > SCHEMA_VERSION:
+            raise LedgerNewer(f"{path} was written by a newer version; upgrade LoopGrid to open it.")
+        _lock_down(connection)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A reader on the public views. Close it, or use it as a context manager."""
+        cursor = self._connection.cursor()
+        cursor.execute(f"USE {CATALOG}")
+        return cursor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
 
 def _check_not_missing(path: Path) -> None:

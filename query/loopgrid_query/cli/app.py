@@ -15,6 +15,7 @@ from loopgrid_query.cli import (
     comparison,
     decisions,
     demo,
+    exporting,
     importing,
     judging,
     keys,
@@ -73,6 +74,10 @@ app.command(epilog=example(f"loopgrid compare {EXAMPLE_ID}", "rpl_8c2d3f405b6e47
 app.command(
     epilog=example("loopgrid sql", "'SELECT model_name, count(*) FROM decisions GROUP BY ALL' --csv")
 )(sql.sql)
+app.command(epilog=example("loopgrid export --format openai-chat --corrected", "--output training"))(
+    exporting.export
+)
+app.add_typer(exporting.app, name="exports")
 app.add_typer(pricing.app, name="prices")
 app.command("import", epilog=example("loopgrid import traces.jsonl captured/"))(importing.import_files)
 app.command(epilog=example("loopgrid renormalize --ledger decisions.duckdb --dry-run"))(

@@ -155,3 +155,21 @@ class Connection:
             ) from error
         kind = answer.headers.get("content-type", "").partition(";")[0].strip()
         return Answer(answer.status, kind, answer.data, answer.headers)
+
+    def stream(self, path: str, *, accept: str) -> urllib3.BaseHTTPResponse:
+        """Gets an answer whose body is read as it comes; its caller releases it.
+
+        Raises:
+            CliError: nothing answers at the endpoint.
+        """
+        try:
+            return self._pool.request(
+                "GET",
+                self._endpoint + path,
+                headers=self._headers | {"accept": accept},
+                preload_content=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise CliError(
+                f"no LoopGrid server answers at {self._endpoint}; start one with: loopgrid serve"
+            ) from error

@@ -41,7 +41,7 @@ _MEANINGS: Final = {field.column: field.meaning for field in FIELDS} | {
 }
 
 
-def _filter_parameters() -> list[dict[str, Any]]:
+def filter_parameters() -> list[dict[str, Any]]:
     """The filters for the API's description; they are read from the address as they stand there."""
     types = {"limit": "integer", "incorrect": "boolean", "corrected": "boolean", "include_replays": "boolean"}
     named = [
@@ -94,7 +94,7 @@ def record(body: models.DecisionRequest, domain: Domain, asked: Asked) -> Respon
     "",
     response_model=models.DecisionPage,
     responses=refusals(HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE),
-    openapi_extra={"parameters": _filter_parameters()},
+    openapi_extra={"parameters": filter_parameters()},
     summary="List decisions, newest first",
 )
 def list_decisions(request: Request, domain: Domain, asked: Asked) -> Response:
