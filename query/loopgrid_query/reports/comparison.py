@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any, Final
 
-CONTENT_SECURITY_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
+)
 MAX_SHOWN_CHARS: Final = 200_000
 """Characters of one value on the page; the rest is in the JSON of the comparison."""
 
