@@ -14,10 +14,10 @@ from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
-from loopgrid_query.door import Door
 from loopgrid_query.models import Problem
 from loopgrid_query.routes import compare, decisions, exports, health, keys, pages, prices, replays, sql
 from loopgrid_query.routes.common import ANY_REFUSAL
+from loopgrid_query.routes.door import Door
 from loopgrid_query.services import Services
 
 MAX_BODY_BYTES: Final = 16 * 2**20

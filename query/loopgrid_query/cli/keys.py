@@ -50,14 +50,18 @@ class _Home(Protocol):
 def create(
     name: Annotated[str, typer.Option(help="What the key is for.")],
     scope: Annotated[
-        list[str], typer.Option(help="ingest, read, review, replay, or admin for all. May be repeated.")
+        list[str],
+        typer.Option(metavar="SCOPE", help="ingest, read, review, replay, or admin for all. Repeatable."),
     ],
     person: Annotated[
         str | None, typer.Option(help="Who uses it; named in the marks and corrections made with it.")
     ] = None,
     service: Annotated[
         list[str] | None,
-        typer.Option(help="Only take decisions of this service; needs ingest as only scope. Repeatable."),
+        typer.Option(
+            metavar="NAME",
+            help="Only take decisions of this service; needs ingest as only scope. Repeatable.",
+        ),
     ] = None,
     expires: Annotated[
         str | None, typer.Option(help="When it ends: 90d, 12h, or a time as 2027-01-31T00:00:00Z.")
