@@ -170,6 +170,9 @@ def render(comparison: Mapping[str, Any], console: Console) -> Group:
     for name in ("decision", other, "correction"):
         drawn.add_column(name, ratio=1, overflow="fold")
     rows = rows_of(comparison)
+    if len(rows) > MAX_ROWS:
+        # What differs is what one came for.
+        rows.sort(key=lambda row: not (row.differs or _off(row)))
     for row in rows[:MAX_ROWS]:
         about_output = row.name.partition(".")[0] == "output"
         truth = row.correction if about_output else _ABSENT
@@ -245,6 +248,11 @@ def _cut(text: str) -> str:
 
 def _same(one: Any, other: Any) -> bool:
     return one is not _ABSENT and other is not _ABSENT and same(one, other)
+
+
+def _off(row: Row) -> bool:
+    """The correction says something else than the decision."""
+    return row.correction is not _ABSENT and not _same(row.decision, row.correction)
 
 
 def _cell(value: Any, truth: Any, *, differs: bool) -> Text:

@@ -98,3 +98,14 @@ def test_only_the_arguments_that_were_overridden_are_shown():
     compared["result"]["input"] = {"message": "something else", "channel": "mail"}
     (row,) = [row for row in rows_of(compared) if row.name.startswith("input")]
     assert (row.name, row.decision, row.replay) == ("input.message", "charged twice", "something else")
+
+
+def test_where_lines_are_too_many_those_that_differ_are_shown():
+    compared = comparison(truth=None, verdict="changed")
+    many = {f"member_{number}": number for number in range(40)}
+    compared["decision"]["output"], compared["result"]["output"] = many, {**many, "member_39": "moved"}
+    shown = text(compared)
+
+    assert "moved" in shown
+    assert "30 more lines" in shown
+    assert len(shown.splitlines()) <= 40
