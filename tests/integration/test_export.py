@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -293,3 +294,27 @@ def test_a_past_state_is_exported_as_it_was(server, tmp_path):
     assert (tmp_path / "again" / "decisions.jsonl").read_bytes() == (
         tmp_path / "before" / "decisions.jsonl"
     ).read_bytes()
+
+
+def test_the_route_streams_the_rows_of_the_files_with_their_lineage(server, tmp_path):
+    seeded(server)
+    exported("export", "-f", "openai-chat", "-o", tmp_path / "out", "--endpoint", server.api)
+
+    with urllib.request.urlopen(f"{server.api}/v1/export?format=openai-chat", timeout=60) as answer:
+        lines = [json.loads(line) for line in answer.read().split(b"\n") if line]
+        assert int(answer.headers["LoopGrid-Commit"]) == 20
+    assert [line["row"] for line in lines if "row" in line] == lines_of(tmp_path / "out" / "chat.jsonl")
+    assert [line["left_out"] for line in lines if "row" not in line] == ["no_ground_truth"] * 4
+    assert all(line["lineage"]["decision_digest"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    "words", ["fromat=jsonl", "format=csv", "limit=5", "after=1", "as_of=never", "policy=x"]
+)
+def test_a_word_that_an_export_does_not_know_is_refused(filled, words):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{filled.api}/v1/export?{words}", timeout=60)
+
+    with refused.value as answer:
+        assert answer.code == 400
+        assert json.load(answer)["errors"]
