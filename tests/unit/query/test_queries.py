@@ -12,7 +12,7 @@ from loopgrid_query.queries import Query, load_queries
 
 PUBLIC = set(
     "decisions steps marks corrections ground_truth replays experiments spans events producers quarantine "
-    "conflicts commits".split()
+    "conflicts commits prices".split()
 )
 STATEMENTS = [query for query in load_queries().values() if query.sql.startswith("SELECT")]
 
