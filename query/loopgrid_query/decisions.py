@@ -125,8 +125,18 @@ class Decisions:
             NotFound: it is none on record.
         """
         ids.split_decision_id(decision_id)
+        return self._decision(decision_id, self._spoken_of(decision_id))
+
+    def _spoken_of(self, decision_id: str) -> Row:
+        (spoken,) = self._reader.rows("spoken_of", _key(decision_id))
+        return spoken
+
+    def _decision(self, decision_id: str, spoken: Row) -> Row:
         key = _key(decision_id)
-        row = self._reader.row("record", **key)
+        row = None if spoken["entries"] or spoken["logs"] else self._reader.row("plain_record", **key)
+        # A correction that arrives between the two looks is seen by the next reader.
+        if row is None or row.pop("says_cost"):
+            row = self._reader.row("record", **key)
         if row is None:
             raise NotFound(f"No decision {decision_id} is on record. GET /v1/decisions lists those that are.")
         if row["kind"] == Kind.DECISION:
@@ -147,15 +157,22 @@ class Decisions:
 
     def get(self, decision_id: str) -> Record:
         """One decision with everything said about it since. Raises as ``row``."""
-        (row,) = self._completed([self.row(decision_id)])
-        record = decision_record(row)
+        ids.split_decision_id(decision_id)
+        spoken = self._spoken_of(decision_id)
+        (row,) = self._completed([self._decision(decision_id, spoken)])
+        return {**decision_record(row), **self._said(decision_id, nothing=not spoken["entries"])}
+
+    def _said(self, decision_id: str, *, nothing: bool) -> Record:
+        said: Record = {"marks": [], "corrections": [], "replays": [], "ground_truth": None}
+        if nothing:
+            return said
         parameters = {"decision_id": decision_id}
         for name in ("marks", "corrections", "replays"):
             rows = self._reader.rows(f"decision_{name}", parameters)
-            record[name] = [entry_record(row) for row in rows]
+            said[name] = [entry_record(row) for row in rows]
         truth = self._reader.row("decision_ground_truth", decision_id=decision_id)
-        record["ground_truth"] = None if truth is None else entry_record(truth)
-        return record
+        said["ground_truth"] = None if truth is None else entry_record(truth)
+        return said
 
     def list(self, words: Iterable[tuple[str, str]]) -> Record:
         """A page of decisions, newest first.

@@ -36,10 +36,12 @@ class Encoding(Enum):
     JSON = "application/json"
 
 
+_BY_MEDIA_TYPE: Final = {encoding.value: encoding for encoding in Encoding}
+
+
 def encoding_of(content_type: str) -> Encoding | None:
     """The encoding that a ``Content-Type`` header names, parameters and case aside; ``None`` if neither."""
-    media_type = content_type.partition(";")[0].strip().lower()
-    return next((encoding for encoding in Encoding if encoding.value == media_type), None)
+    return _BY_MEDIA_TYPE.get(content_type.partition(";")[0].strip().lower())
 
 
 def success(signal: Signal, receipt: Receipt, encoding: Encoding) -> bytes:
@@ -56,8 +58,10 @@ def success(signal: Signal, receipt: Receipt, encoding: Encoding) -> bytes:
 
 def receipt_field(receipt: Receipt) -> str:
     """The value of ``RECEIPT_HEADER``: what OTLP's own answer has no room for."""
-    counts = ("stored", "duplicates", "conflicts", "rejected")
-    return ", ".join(f"{name}={getattr(receipt, name)}" for name in counts)
+    return (
+        f"stored={receipt.stored}, duplicates={receipt.duplicates}, "
+        f"conflicts={receipt.conflicts}, rejected={receipt.rejected}"
+    )
 
 
 def refusal(verdict: Verdict, encoding: Encoding) -> bytes:

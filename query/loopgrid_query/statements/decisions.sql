@@ -4,6 +4,24 @@ SELECT d.* EXCLUDE (trace_key, span_key, start_key)
 FROM store.record_rows AS d
 WHERE d.trace_key = CAST($trace_key AS UUID) AND d.span_key = CAST($span_key AS UBIGINT);
 
+-- name: plain_record
+-- The same record at half of the price, if it holds: says_cost is false, and so is what `spoken_of` tells.
+SELECT * EXCLUDE (trace_key, span_key)
+FROM store.plain_rows
+WHERE trace_key = CAST($trace_key AS UUID) AND span_key = CAST($span_key AS UBIGINT);
+
+-- name: spoken_of
+-- Whether anything was said of a span in entries, and whether logs add content to it.
+SELECT
+    EXISTS (
+        SELECT 1 FROM store.said_rows
+        WHERE trace_key = CAST($trace_key AS UUID) AND span_key = CAST($span_key AS UBIGINT)
+    ) AS entries,
+    EXISTS (
+        SELECT 1 FROM store.logged_rows
+        WHERE trace_key = CAST($trace_key AS UUID) AND span_key = CAST($span_key AS UBIGINT)
+    ) AS logs;
+
 -- name: owner
 -- The nearest decision above a span, found by walking up its own trace.
 WITH RECURSIVE above AS (

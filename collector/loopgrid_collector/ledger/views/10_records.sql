@@ -136,6 +136,91 @@ SELECT
     joined.start_ns AS start_key
 FROM joined;
 
+-- The same for a span of which nothing has been said, in logs or in entries, and which states no cost: most spans,
+-- at half of the price. says_cost tells where the second does not hold; the first is for the reader to look up.
+CREATE OR REPLACE VIEW store.plain_rows AS
+WITH placed AS (
+    SELECT
+        s.*,
+        coalesce(s.input, json_extract_string(s.attributes, '$."' || s.input_ref || '"'))     AS body_text,
+        coalesce(json_extract_string(s.attributes, '$."' || s.system_ref || '"'))            AS system_text,
+        coalesce(s.output, json_extract_string(s.attributes, '$."' || s.output_ref || '"'))  AS output_text,
+        coalesce(s.tools, json_extract_string(s.attributes, '$."' || s.tools_ref || '"'))              AS tools_text
+    FROM store.span_rows AS s
+),
+joined AS (
+    SELECT
+        *,
+        CASE
+            WHEN system_text IS NULL THEN body_text
+            WHEN body_text IS NULL OR body_text = '[]' THEN '[{"role":"system","parts":' || system_text || '}]'
+            WHEN starts_with(body_text, '[') THEN '[{"role":"system","parts":' || system_text || '},' || substr(body_text, 2)
+            ELSE body_text
+        END AS input_text
+    FROM placed
+)
+SELECT
+    replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id) AS decision_id,
+    replace(CAST(trace_id AS VARCHAR), '-', '')                                      AS trace_id,
+    format('{:016x}', span_id)                                                       AS span_id,
+    format('{:016x}', parent_span_id)                                                AS parent_span_id,
+    kind,
+    dialect,
+    decision_type,
+    service_name,
+    CASE status_code WHEN 1 THEN 'ok' WHEN 2 THEN 'error' END                        AS status,
+    CASE WHEN json_valid(input_text) THEN CAST(input_text AS JSON) ELSE to_json(input_text) END      AS input,
+    CASE WHEN json_valid(output_text) THEN CAST(output_text AS JSON) ELSE to_json(output_text) END   AS output,
+    prompt_name,
+    prompt_version,
+    prompt_template,
+    CAST(prompt_variables AS JSON)                                                   AS prompt_variables,
+    model_provider,
+    model_name,
+    model_response_name,
+    CAST(model_parameters AS JSON)                                                   AS model_parameters,
+    CASE WHEN json_valid(tools_text) THEN CAST(tools_text AS JSON) ELSE to_json(tools_text) END      AS tools,
+    input_tokens,
+    output_tokens,
+    cache_read_tokens,
+    cache_write_tokens,
+    reasoning_tokens,
+    CASE WHEN coalesce(model_provider, model_name, model_response_name) IS NOT NULL
+         THEN 'stated' END                                                           AS model_source,
+    CASE WHEN coalesce(input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens)
+              IS NOT NULL THEN 'stated' END                                          AS usage_source,
+    CAST(NULL AS DOUBLE) AS cost_usd,
+    finish_reasons,
+    response_id,
+    error_type,
+    error_message,
+    session_id,
+    user_id,
+    agent_name,
+    "function",
+    tags,
+    CAST(metadata AS JSON)                                                           AS metadata,
+    CASE WHEN start_ns > 0 THEN make_timestamp(CAST(start_ns // 1000 AS BIGINT)) END AS started_at,
+    CASE WHEN start_ns > 0 AND end_ns > 0
+         THEN CAST(CAST(end_ns AS HUGEINT) - CAST(start_ns AS HUGEINT) AS DOUBLE) / 1e6 END          AS duration_ms,
+    false AS incorrect,
+    false AS corrected,
+    replay_id,
+    replay_of,
+    replayability,
+    lossiness,
+    producer_id,
+    producer_seq,
+    record_version,
+    mapping_version,
+    recorded_at,
+    commit_id,
+    lower(hex(digest))                                                               AS digest,
+    trace_id AS trace_key,
+    span_id  AS span_key,
+    contains(attributes, 'cost') AS says_cost
+FROM joined;
+
 -- What is needed of a span to say what the decisions around it take from it, without its content. said counts
 -- the fields that are filled, which helps to say which of several records of one call stands for it.
 CREATE OR REPLACE VIEW store.relative_rows AS
@@ -186,3 +271,9 @@ SELECT
     start_ns,
     position
 FROM store.span_rows;
+
+-- Of which spans something has been said, as entries.
+CREATE OR REPLACE VIEW store.said_rows AS
+SELECT trace_id AS trace_key, span_id AS span_key
+FROM store.entries
+WHERE trace_id IS NOT NULL AND span_id IS NOT NULL;
