@@ -180,6 +180,8 @@ class MarkRequest(Request):
     """Says that a decision was incorrect."""
 
     reason: Said = Field(examples=["Missed billing issue"])
+    category: Said | None = Field(None, max_length=200, description="kind of fault", examples=["policy"])
+    severity: Said | None = Field(None, max_length=200, examples=["high"])
     marked_by: Said | None = Field(None, examples=["agent_42"])
 
 
@@ -187,6 +189,7 @@ class CorrectionRequest(Request):
     """Says what the decision's output should have been."""
 
     correction: Any = Field(
+        None,
         description="the right output; any JSON",
         examples=[{"response": "I see the duplicate charge. Refund initiated."}],
     )
@@ -194,6 +197,13 @@ class CorrectionRequest(Request):
         None,
         description="the API key's person, if left out; needed where there are no keys",
         examples=["agent_42"],
+    )
+    patch: list[dict[str, Any]] | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="instead of `correction`: JSON Patch (RFC 6902) of the recorded output",
+        examples=[[{"op": "replace", "path": "/response", "value": "Refund initiated."}]],
     )
     reason: Said | None = None
 
@@ -315,6 +325,8 @@ class MarkMade(BaseModel):
     mark_id: str
     decision_id: str
     reason: str
+    category: str | None
+    severity: str | None
     marked_by: str | None
     recorded_at: datetime
 
@@ -325,6 +337,7 @@ class CorrectionMade(BaseModel):
     correction_id: str
     decision_id: str
     output: Any = Field(description="the output that is right")
+    patch: Any = Field(description="the JSON Patch that made it; null where it came whole")
     corrected_by: str
     reason: str | None
     supersedes: str | None = Field(description="the correction that stood before this one")
@@ -339,6 +352,8 @@ class GroundTruth(BaseModel):
     correction_id: str
     corrected_by: str
     recorded_at: datetime
+    policy: str = Field(description="`latest`, `majority` or `adjudicated`")
+    disputed: bool = Field(description="somebody disputes what was said, and nobody has adjudicated since")
 
 
 class Replay(BaseModel):
