@@ -11,7 +11,9 @@ from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.records import Entry
 from loopgrid_query import compare, ids, jsontext
 from loopgrid_query.decisions import Decisions
-from loopgrid_query.errors import Conflict, FieldError, Invalid, NotFound
+from loopgrid_query.errors import Conflict, FieldError, Invalid, Malformed, NotFound
+from loopgrid_query.exports import asking
+from loopgrid_query.exports.source import Exports
 from loopgrid_query.judgement_models import (
     AdjudicationRequest,
     ApprovalRequest,
@@ -27,6 +29,7 @@ from loopgrid_query.records import Record, entry_record, parsed
 POLICIES: Final = ("latest", "majority", "adjudicated")
 """How the truth of a decision follows from what people said; each is one branch of ``store.truth_rows``."""
 
+_NOW: Final = "9" * 18
 _STANCES: Final = frozenset({"mark", "approval", "correction"})
 
 
@@ -59,18 +62,22 @@ class Speaker:
 class Judgements:
     """What people say about decisions of one ledger, beside marks and corrections."""
 
-    def __init__(self, reader: Reader, ingest: Ingest, decisions: Decisions, locks: KeyedLocks) -> None:
+    def __init__(
+        self, reader: Reader, ingest: Ingest, decisions: Decisions, exports: Exports, locks: KeyedLocks
+    ) -> None:
         """Judge decisions.
 
         Args:
             reader: the ledger.
             ingest: where entries are appended.
             decisions: the decisions spoken of.
+            exports: reads the ledger as of a commit.
             locks: one lock a decision, shared by everything that appends to its judgement.
         """
         self._reader = reader
         self._ingest = ingest
         self._decisions = decisions
+        self._exports = exports
         self._locks = locks
 
     def approve(
@@ -223,6 +230,31 @@ class Judgements:
         }
         found = self._reader.rows("decision_history", {"decision_id": decision_id})
         return {"decision_id": decision_id, "items": [first, *(entry_record(each) for each in found)]}
+
+    def truth(self, decision_id: str, policy: str, as_of: str | None) -> Record:
+        """The ground truth of a decision under a policy.
+
+        Args:
+            decision_id: the decision.
+            policy: one of ``POLICIES``.
+            as_of: number of the newest commit that counts, or the newest moment; None for now.
+
+        Raises:
+            Malformed: ``as_of`` is neither.
+            NotFound: there is no such decision, or it had no ground truth then.
+        """
+        self._decisions.row(decision_id)
+        try:
+            commit_id, moment = asking.read_as_of(as_of or _NOW)
+        except ValueError as error:
+            raise Malformed.of([FieldError("as_of", str(error))]) from error
+        found = self._exports.truth(decision_id, policy, commit_id, moment)
+        if found is None:
+            raise NotFound(
+                f"Decision {decision_id} has no ground truth under the policy {policy} as of then. "
+                f"GET /v1/decisions/{decision_id}/history tells what was said."
+            )
+        return entry_record(found)
 
     def _subject(self, decision_id: str, subject_id: str, events: frozenset[str] | None = None) -> Row:
         """The standing entry of the decision that is spoken of."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from loopgrid_query.models import Instant, Request, Said
+from loopgrid_query.models import GroundTruth, Instant, Outcome, Request, Said
 from loopgrid_query.patches import MAX_OPERATIONS
 
 Patch = Annotated[
@@ -125,23 +125,13 @@ class OutcomeRequest(Request):
     reported_by: Said | None = None
 
 
-class Outcome(BaseModel):
-    """An outcome that is on record, beside a decision that states its business key."""
-
-    outcome_id: str
-    decision_id: str | None = Field(description="null while no decision states the key")
-    key: str
-    value: str
-    outcome: Any
-    occurred_at: datetime | None
-    reported_by: str | None
-    decisions: int = Field(description="decisions that state this key and value: more than 1 is ambiguous")
-    outcomes: int = Field(description="outcomes that this decision has under this key")
-    recorded_at: datetime
-    commit_id: int
-
-
 class OutcomeList(BaseModel):
     """Outcomes, oldest first."""
 
     items: list[Outcome]
+
+
+class GroundTruthAsOf(GroundTruth):
+    """The effective correction of a decision as of a commit."""
+
+    as_of_commit: int

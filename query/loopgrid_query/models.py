@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -95,6 +95,8 @@ Instant = Annotated[str, AfterValidator(_instant), Field(description=FORM, examp
 Said = Annotated[str, BeforeValidator(_not_blank)]
 Tokens = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1)]
+Policy = Literal["latest", "majority", "adjudicated"]
+POLICY: Final = "which correction is the ground truth: `latest`, `majority` or `adjudicated`"
 
 
 class ModelGiven(Request):
@@ -223,6 +225,7 @@ class CompareRequest(Request):
         "`ignore_case`, `fields`, `absolute`, `relative`",
         examples=["normalised", {"fields": ["/action", "/amount"], "absolute": 0.01}],
     )
+    policy: Policy = Field("latest", description=POLICY)
 
 
 class ReplayRequest(Request):
@@ -375,6 +378,22 @@ class Replay(BaseModel):
     commit_id: int
 
 
+class Outcome(BaseModel):
+    """An outcome that is on record, beside a decision that states its business key."""
+
+    outcome_id: str
+    decision_id: str | None = Field(description="null while no decision states the key")
+    key: str
+    value: str
+    outcome: Any
+    occurred_at: datetime | None
+    reported_by: str | None
+    decisions: int = Field(description="decisions that state this key and value: more than 1 is ambiguous")
+    outcomes: int = Field(description="outcomes that this decision has under this key")
+    recorded_at: datetime
+    commit_id: int
+
+
 class DecisionWhole(Decision):  # type: ignore[misc, valid-type]  # made at run time from the schema
     """One recorded decision with everything said about it since."""
 
@@ -382,6 +401,7 @@ class DecisionWhole(Decision):  # type: ignore[misc, valid-type]  # made at run 
     corrections: list[CorrectionMade]
     replays: list[Replay]
     ground_truth: GroundTruth | None
+    outcomes: list[Outcome]
 
 
 class DecisionPage(BaseModel):

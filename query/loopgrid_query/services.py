@@ -45,17 +45,18 @@ class Services:
         decisions = Decisions(reader, ingest)
         # One lock a decision for all that is said about it.
         locks = KeyedLocks()
+        exports = Exports(ledger)
         replays = Replays(reader, ingest, decisions)
         return cls(
             reader=reader,
             decisions=decisions,
             corrections=Corrections(reader, ingest, decisions, locks),
-            judgements=Judgements(reader, ingest, decisions, locks),
+            judgements=Judgements(reader, ingest, decisions, exports, locks),
             outcomes=Outcomes(reader, ingest),
             replays=replays,
             comparisons=Comparisons(reader, decisions, replays),
             analytics=Analytics(ledger, reader, limits),
             prices=Prices(reader, ingest),
             keys=Keys(guard),
-            exports=Exports(ledger),
+            exports=exports,
         )

@@ -280,3 +280,50 @@ def test_an_outcome_without_a_decision_waits_for_one(api):
     (item,) = api.client.post("/v1/outcomes", json=report).json()["items"]
 
     assert (item["decision_id"], item["decisions"], item["outcome"]) == (None, 0, 1)
+
+
+def test_the_ground_truth_of_any_time_is_that_of_then(api, decision):
+    corrected(api, decision, "one", "ana")
+    then = api.client.get(f"/v1/decisions/{decision}/history").json()["items"][-1]["commit_id"]
+    two = corrected(api, decision, "two", "ben")
+    said(api, decision, "withdraw", subject_id=two, reason="no", said_by="ben")
+    path = f"/v1/decisions/{decision}/ground_truth"
+
+    at = {n: api.client.get(path, params={"as_of": n}) for n in (then, then + 1, then + 2)}
+    assert [each.json()["output"] for each in at.values()] == ["one", "two", "one"]
+    assert api.client.get(path).json()["as_of_commit"] >= then + 2
+    assert api.client.get(path, params={"as_of": then - 1}).status_code == 404
+    assert api.client.get(path, params={"policy": "adjudicated"}).status_code == 404
+    assert api.client.get(path, params={"policy": "oldest"}).status_code == 400
+    assert api.client.get(path, params={"as_of": "yesterday"}).status_code == 400
+
+
+def test_compare_takes_the_ground_truth_of_the_policy_asked_for(api, decision):
+    one = corrected(api, decision, "one", "ana")
+    corrected(api, decision, "two", "ben")
+    said(api, decision, "agree", subject_id=one, said_by="cleo")
+    other = api.record(output="one")["decision_id"]
+
+    found = {
+        policy: api.client.post(
+            "/v1/compare", json={"left": decision, "right": other, "policy": policy}
+        ).json()["ground_truth"]
+        for policy in ("latest", "majority", "adjudicated")
+    }
+    assert found["adjudicated"] is None
+    assert [found[policy]["output"] for policy in ("latest", "majority")] == ["two", "one"]
+
+
+def test_exports_take_the_same_policies_and_know_what_was_withdrawn(api, decision):
+    one = corrected(api, decision, "one", "ana")
+    corrected(api, decision, "two", "ben")
+    agreed = said(api, decision, "agree", subject_id=one, said_by="cleo")
+    body = {"decision_ids": [decision], "since_commit": agreed["commit_id"]}
+
+    def standing(policy: str) -> dict[str, Any]:
+        answer = api.client.post("/v1/export/standing", json={**body, "policy": policy})
+        return dict(answer.json()["items"][0])
+
+    assert (standing("majority")["correction_id"], standing("adjudicated")["correction_id"]) == (one, None)
+    said(api, decision, "withdraw", subject_id=one, reason="no", said_by="ana")
+    assert (standing("majority")["correction_id"] != one, standing("majority")["withdrawn"]) == (True, [one])

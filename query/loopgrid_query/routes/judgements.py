@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from loopgrid_query import judgement_models as models
 from loopgrid_query.access import Asking
 from loopgrid_query.judgement import Made, Speaker
+from loopgrid_query.models import POLICY, Policy
 from loopgrid_query.routes.common import Asked, DecisionIdInPath, Domain, IdempotencyKey, answer, refusals
 
 router: Final = APIRouter(prefix="/v1", tags=["judgement"])
@@ -104,6 +105,24 @@ def adjudicate(
 def history(decision_id: DecisionIdInPath, domain: Domain) -> Response:
     """Every event in order, with who, when and commit; also what was withdrawn or superseded since."""
     return answer(domain.judgements.history(decision_id))
+
+
+@router.get(
+    "/decisions/{decision_id}/ground_truth",
+    response_model=models.GroundTruthAsOf,
+    responses=_ADDRESS,
+    summary="Get the ground truth of a decision, under a policy and as of any time",
+)
+def ground_truth(
+    decision_id: DecisionIdInPath,
+    domain: Domain,
+    policy: Annotated[Policy, Query(description=POLICY)] = "latest",
+    as_of: Annotated[
+        str | None, Query(description="number of a commit, or a moment; now, if left out", max_length=100)
+    ] = None,
+) -> Response:
+    """404 where the decision has none then."""
+    return answer(domain.judgements.truth(decision_id, policy, as_of))
 
 
 @router.post(
