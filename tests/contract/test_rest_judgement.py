@@ -355,21 +355,22 @@ def test_both_clients_say_it_all(api, decision):
             return [event.event for event in (await grid.history(decision)).events]
 
     assert asyncio.run(others()) == [
-        "recorded", "correction", "correction", "dispute", "approval", "adjudication", "agreement", "withdrawal",
+        "recorded", "correction", "correction", "dispute", "approval", "adjudication",
+        "agreement", "withdrawal",
     ]  # fmt: skip
 
 
-def test_the_command_line_says_it_and_shows_the_history(api, decision, capsys, monkeypatch):
-    monkeypatch.setenv("LOOPGRID_ENDPOINT", str(api.client.base_url))
+def test_the_command_line_says_it_and_shows_the_history(api, decision, capsys):
+    at = ["--endpoint", str(api.client.base_url)]
     one = corrected(api, decision, "one", "ana")
 
-    assert run(["agree", decision, one, "--by", "ben"]) == 0
-    assert run(["mark", decision, "--correct", "--by", "cleo"]) == 0
-    assert run(["adjudicate", decision, one, "--reason", "Policy 7", "--by", "cleo"]) == 0
-    assert run(["withdraw", decision, one, "--reason", "Mistaken", "--by", "ben"]) == 2
-    assert run(["withdraw", decision, one, "--reason", "Mistaken", "--by", "ana"]) == 0
+    assert run(["agree", decision, one, "--by", "ben", *at]) == 0
+    assert run(["mark", decision, "--correct", "--by", "cleo", *at]) == 0
+    assert run(["adjudicate", decision, one, "--reason", "Policy 7", "--by", "cleo", *at]) == 0
+    assert run(["withdraw", decision, one, "--reason", "Mistaken", "--by", "ben", *at]) == 2
+    assert run(["withdraw", decision, one, "--reason", "Mistaken", "--by", "ana", *at]) == 0
     capsys.readouterr()
-    assert run(["history", decision]) == 0
+    assert run(["history", decision, *at]) == 0
 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
