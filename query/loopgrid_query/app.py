@@ -15,7 +15,18 @@ from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.models import Problem
-from loopgrid_query.routes import compare, decisions, exports, health, keys, pages, prices, replays, sql
+from loopgrid_query.routes import (
+    compare,
+    decisions,
+    exports,
+    health,
+    judgements,
+    keys,
+    pages,
+    prices,
+    replays,
+    sql,
+)
 from loopgrid_query.routes.common import ANY_REFUSAL
 from loopgrid_query.routes.door import Door
 from loopgrid_query.services import Services
@@ -82,7 +93,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
-    for part in (decisions, replays, compare, exports, sql, prices, keys, health):
+    for part in (decisions, judgements, replays, compare, exports, sql, prices, keys, health):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)

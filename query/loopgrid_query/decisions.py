@@ -160,19 +160,26 @@ class Decisions:
         ids.split_decision_id(decision_id)
         spoken = self._spoken_of(decision_id)
         (row,) = self._completed([self._decision(decision_id, spoken)])
-        return {**decision_record(row), **self._said(decision_id, nothing=not spoken["entries"])}
+        return {**decision_record(row), **self._said(decision_id, row, nothing=not spoken["entries"])}
 
-    def _said(self, decision_id: str, *, nothing: bool) -> Record:
+    def _said(self, decision_id: str, row: Row, *, nothing: bool) -> Record:
         said: Record = {"marks": [], "corrections": [], "replays": [], "ground_truth": None}
-        if nothing:
-            return said
         parameters = {"decision_id": decision_id}
-        for name in ("marks", "corrections", "replays"):
-            rows = self._reader.rows(f"decision_{name}", parameters)
-            said[name] = [entry_record(row) for row in rows]
-        truth = self._reader.row("decision_ground_truth", decision_id=decision_id)
-        said["ground_truth"] = None if truth is None else entry_record(truth)
+        # What the record says is not there is not looked for: these read everything that was ever said.
+        there = {"marks": row["incorrect"], "corrections": row["corrected"], "replays": not nothing}
+        for name in (name for name, any_ in there.items() if any_):
+            said[name] = [entry_record(each) for each in self._reader.rows(f"decision_{name}", parameters)]
+        if row["corrected"]:
+            truth = self._reader.row("decision_ground_truth", **parameters)
+            said["ground_truth"] = None if truth is None else entry_record(truth)
+        # An outcome speaks of a business key, so it is no entry about this decision.
+        outcomes = self._reader.rows("decision_outcomes", parameters) if self._has_outcome(row) else []
+        said["outcomes"] = [entry_record(each) for each in outcomes]
         return said
+
+    def _has_outcome(self, row: Row) -> bool:
+        metadata = row["metadata"]
+        return metadata is not None and self._reader.row("knows_outcome", metadata=metadata) is not None
 
     def list(self, words: Iterable[tuple[str, str]]) -> Record:
         """A page of decisions, newest first.

@@ -27,7 +27,7 @@ def test_the_plain_record_of_every_sample_is_its_record(of_all_samples):
         """
         WITH plain AS (
             FROM store.plain_rows AS p
-            ANTI JOIN store.said_rows AS said ON said.trace_key = p.trace_key AND said.span_key = p.span_key
+            ANTI JOIN store.said_rows AS said ON said.trace_id = p.trace_key AND said.span_id = p.span_key
             ANTI JOIN store.logged_rows AS logged
               ON logged.trace_key = p.trace_key AND logged.span_key = p.span_key
             WHERE NOT p.says_cost

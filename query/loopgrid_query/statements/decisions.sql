@@ -15,7 +15,7 @@ WHERE trace_key = CAST($trace_key AS UUID) AND span_key = CAST($span_key AS UBIG
 SELECT
     EXISTS (
         SELECT 1 FROM store.said_rows
-        WHERE trace_key = CAST($trace_key AS UUID) AND span_key = CAST($span_key AS UBIGINT)
+        WHERE trace_id = CAST($trace_key AS UUID) AND span_id = CAST($span_key AS UBIGINT)
     ) AS entries,
     EXISTS (
         SELECT 1 FROM store.logged_rows
