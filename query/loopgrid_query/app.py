@@ -15,7 +15,18 @@ from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.models import Problem
-from loopgrid_query.routes import compare, decisions, exports, health, keys, pages, prices, replays, sql
+from loopgrid_query.routes import (
+    compare,
+    decisions,
+    exports,
+    health,
+    keys,
+    pages,
+    prices,
+    replays,
+    reviews,
+    sql,
+)
 from loopgrid_query.routes.common import ANY_REFUSAL
 from loopgrid_query.routes.door import Door
 from loopgrid_query.services import Services
@@ -30,6 +41,7 @@ compare, read with SQL. Errors are problem documents (RFC 9457) that say what to
 _TAGS: Final = [
     {"name": "decisions", "description": "what was decided, with everything it saw"},
     {"name": "judgement", "description": "what people say about it; appended, never an edit"},
+    {"name": "review", "description": "queues of decisions for people to judge"},
     {"name": "replay", "description": "a past decision again, with something changed"},
     {"name": "export", "description": "decisions and corrections as training and test data, with lineage"},
     {"name": "sql", "description": "the public views"},
@@ -82,7 +94,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
-    for part in (decisions, replays, compare, exports, sql, prices, keys, health):
+    for part in (decisions, reviews, replays, compare, exports, sql, prices, keys, health):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)

@@ -17,6 +17,7 @@ from loopgrid_query.keys import Keys
 from loopgrid_query.prices import Prices
 from loopgrid_query.queries import Reader
 from loopgrid_query.replay.replays import Replays
+from loopgrid_query.review.reviews import Reviews
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Services:
     prices: Prices
     keys: Keys
     exports: Exports
+    reviews: Reviews
 
     @classmethod
     def on(cls, ledger: Ledger, ingest: Ingest, guard: Guard, limits: SqlLimits) -> Self:
@@ -39,14 +41,16 @@ class Services:
         reader = Reader(ledger)
         decisions = Decisions(reader, ingest)
         replays = Replays(reader, ingest, decisions)
+        corrections = Corrections(reader, ingest, decisions)
         return cls(
             reader=reader,
             decisions=decisions,
-            corrections=Corrections(reader, ingest, decisions),
+            corrections=corrections,
             replays=replays,
             comparisons=Comparisons(reader, decisions, replays),
             analytics=Analytics(ledger, reader, limits),
             prices=Prices(reader, ingest),
             keys=Keys(guard),
             exports=Exports(ledger),
+            reviews=Reviews(reader, ingest, decisions, corrections),
         )
