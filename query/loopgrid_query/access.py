@@ -93,7 +93,7 @@ class Asking:
 
     @property
     def blind_reviewer(self) -> str | None:
-        """Who shall not see others' answers before giving one; None where the key reviews nothing, or is an admin's."""
+        """Who shall not see others' answers before giving one; None for who may not review, and admins."""
         if self.key is None or not self.key.may(Scope.REVIEW) or self.key.may(Scope.ADMIN):
             return None
         return self.key.who

@@ -17,7 +17,10 @@ MAX_REVIEWERS: Final = 20
 MAX_LEASE_S: Final = 86_400
 MAX_TEXT_CHARS: Final = 10_000
 STRATA: Final = frozenset(
-    "service_name decision_type model prompt_name prompt_version kind status session_id user_id agent_name".split()
+    (
+        *("service_name", "decision_type", "model", "prompt_name", "prompt_version"),
+        *("kind", "status", "session_id", "user_id", "agent_name"),
+    )
 )
 METADATA: Final = "metadata."
 
@@ -126,7 +129,9 @@ class Review(BaseModel):
     review_id: str
     name: str
     status: Literal["open", "closed"]
-    selection: Any = Field(description="how its decisions were chosen: filters, method, seed, how many were found")
+    selection: Any = Field(
+        description="how its decisions were chosen: filters, method, seed, how many were found"
+    )
     reviewers_per_item: int
     lease_s: int
     created_by: str | None
@@ -234,5 +239,7 @@ class Agreement(BaseModel):
     review_id: str
     basis: str = Field(description="which items are counted")
     verdict: Measures
-    fields: dict[str, Measures] = Field(description="by JSON pointer into the output that each reviewer stands for")
+    fields: dict[str, Measures] = Field(
+        description="by JSON pointer into the output that each reviewer stands for"
+    )
     fields_left_out: int

@@ -22,6 +22,8 @@ from loopgrid_query.cli import (
     pricing,
     renormalizing,
     replays,
+    review,
+    reviews,
     serving,
     sql,
     verifying,
@@ -65,6 +67,8 @@ app.command(epilog=example(f"loopgrid mark {EXAMPLE_ID}", "--reason 'Missed bill
 app.command(epilog=example(f"loopgrid correct {EXAMPLE_ID}", "--output @right.json --by dana"))(
     judging.correct
 )
+app.command(epilog=example("loopgrid review 'week 12' --as dana"))(review.review)
+app.add_typer(reviews.app, name="reviews")
 app.command(
     epilog=example(f"loopgrid replay {EXAMPLE_ID}", "--override prompt.version=2 --app support_agent")
 )(replays.replay)

@@ -1,1 +1,1 @@
-"""Review queues: which decisions people are asked about, who has which, what they said, how far they agree."""
+"""Review queues: which decisions people are asked about, who has which, how far they agree."""

@@ -1,4 +1,4 @@
-"""How far reviewers agree: kappas of statsmodels, alpha of the package krippendorff, over what they answered. Pure.
+"""How far reviewers agree: kappas of statsmodels, alpha of the package krippendorff. Pure.
 
 Both libraries come with the extra ``review`` and are imported when first needed.
 """
@@ -52,8 +52,8 @@ class Said:
 def agreement(answers: Sequence[Said]) -> dict[str, Any]:
     """Agreement on the verdict, and on every field of the outputs that reviewers stand for.
 
-    A corrected decision counts as incorrect. A field is a member of an object, by JSON pointer; lists are compared
-    as a whole. An item enters the fields where two or more reviewers gave or confirmed an output that is an object.
+    A corrected decision counts as incorrect. A field is a member of an object, by JSON pointer; lists are
+    compared as a whole. An item enters the fields where two or more reviewers gave or confirmed an object.
 
     Raises:
         NotInstalled: the statistics libraries are not here.
@@ -61,7 +61,9 @@ def agreement(answers: Sequence[Said]) -> dict[str, Any]:
     verdicts: dict[str, dict[str, str]] = {}
     outputs: dict[str, dict[str, dict[str, str]]] = {}
     for said in answers:
-        verdicts.setdefault(said.item, {})[said.rater] = "correct" if said.verdict == "correct" else "incorrect"
+        verdicts.setdefault(said.item, {})[said.rater] = (
+            "correct" if said.verdict == "correct" else "incorrect"
+        )
         if said.known and isinstance(said.stands_for, dict):
             outputs.setdefault(said.item, {})[said.rater] = dict(_leaves(said.stands_for, ""))
     by_field: dict[str, dict[str, dict[str, str]]] = {}
@@ -139,17 +141,13 @@ def _cohen(statistics: ModuleType, rated: Ratings, raters: Sequence[str]) -> lis
 
 
 def _fleiss(statistics: ModuleType, rated: Ratings, raters: int) -> dict[str, Any]:
-    """Fleiss' kappa over the items that have the most common number of ratings: it is defined for one number only."""
+    """Fleiss' kappa over items of the most common number of ratings: it is defined for one number only."""
     sizes = Counter(len(said) for said in rated.values())
     if not sizes:
         return _undefined("no item was rated by two or more", 0, raters)
     size = max(sizes, key=lambda one: (sizes[one], one))
     same = [said for said in rated.values() if len(said) == size]
-    return _counted(
-        same,
-        size,
-        lambda counts: statistics.fleiss_kappa(counts),
-    )
+    return _counted(same, size, statistics.fleiss_kappa)
 
 
 def _alpha(library: ModuleType, rated: Ratings, raters: int) -> dict[str, Any]:

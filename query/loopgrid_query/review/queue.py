@@ -1,7 +1,7 @@
 """A review queue as what happened to it. Pure: events in, state out; times come from the caller.
 
-An item is one decision of a queue. It wants as many answers as the queue asks reviewers; a claim holds one of these
-places for one reviewer until it expires, and whose claim has expired keeps the place only until somebody else takes it.
+An item is one decision of a queue. It wants as many answers as the queue asks reviewers; a claim holds one of
+these places for one reviewer until it expires; even then the place is kept until somebody else takes it.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Queue:
         return None
 
     def next_for(self, reviewer: str, now: datetime) -> Item | None:
-        """The item a reviewer goes on with: the one held, else the first with a place that was not skipped."""
+        """The item a reviewer goes on with: the one held, else the first with a place and not skipped."""
         if self.closed:
             return None
         return self.held(reviewer, now) or next(

@@ -1,7 +1,7 @@
 """Review queues of one ledger: made, claimed from, answered, closed.
 
-Everything that happens to a queue is an entry of the ledger, leases included: a restart forgets none. Times are the
-server's. What a reviewer says about a decision is an ordinary mark or correction; the answer only links to it.
+Everything that happens to a queue is an entry of the ledger, leases included: a restart forgets none. Times
+are the server's. What a reviewer says is an ordinary mark or correction; the answer links to it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from loopgrid_query.review.sampling import choose
 from loopgrid_query.review_models import AnswerRequest, ReviewRequest, SampleGiven
 
 _SAID: Final = ("marks", "corrections", "ground_truth", "replays", "incorrect", "corrected")
-"""What is known of a decision beyond what it was when it was made: what people said, and what was tried since."""
+"""What is known of a decision beyond what it was when made: what people said, and what was tried since."""
 
 
 def _utc_now() -> datetime:
@@ -36,7 +36,7 @@ def _utc_now() -> datetime:
 
 
 class Reviews:
-    """The review queues of one ledger. Safe to use from many threads: one thing at a time happens to queues."""
+    """The review queues of one ledger. Threads may share them: one thing at a time happens to queues."""
 
     def __init__(
         self,
@@ -75,7 +75,9 @@ class Reviews:
         given = request.filters or {}
         jsontext.check(given, "filters")
         jsontext.check(request.name, "name")
-        decision_ids, selection = choose(self._reader, given, request.sample or SampleGiven())
+        decision_ids, selection = choose(
+            self._reader, given, request.sample or SampleGiven.model_validate({})
+        )
         body = {
             "name": request.name,
             "selection": selection,
@@ -89,7 +91,8 @@ class Reviews:
             taken = [one for one in self._queues.values() if one.name == request.name and not one.closed]
             if taken:
                 raise Conflict(
-                    f"The open queue {taken[0].review_id} is named {request.name!r}; close it, or choose another name."
+                    f"The open queue {taken[0].review_id} is named {request.name!r}; close it, or choose "
+                    "another name."
                 )
             self._append(happened.REVIEW, None, created_by, body, entry_id=review_id)
         return self.get(review_id)
@@ -170,7 +173,7 @@ class Reviews:
         return self._let_go(happened.RELEASE, review_id, decision_id, reviewer, {})
 
     def skip(self, review_id: str, decision_id: str, reviewer: str | None, reason: str) -> Record:
-        """Leave an item to others, with a reason. It is not given to that reviewer again. Raises as ``release``."""
+        """Leave an item to others; that reviewer is not given it again. Raises as ``release``."""
         jsontext.check(reason, "reason")
         return self._let_go(happened.SKIP, review_id, decision_id, reviewer, {"reason": reason})
 

@@ -18,9 +18,7 @@ _DEFAULT_CONFIDENCE: Final = "metadata.confidence"
 _NO_BOUND: Final = 1e308
 
 
-def choose(
-    reader: Reader, given: Mapping[str, Any], sample: SampleGiven
-) -> tuple[list[str], dict[str, Any]]:
+def choose(reader: Reader, given: Mapping[str, Any], sample: SampleGiven) -> tuple[list[str], dict[str, Any]]:
     """The decisions to ask about, and how they were chosen.
 
     Args:

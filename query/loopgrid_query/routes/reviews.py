@@ -93,7 +93,10 @@ def submit(review_id: ReviewId, body: models.AnswerRequest, domain: Domain, aske
 
 
 @router.get(
-    "/{review_id}/items", response_model=models.ReviewItems, responses=_READ, summary="List a queue's decisions"
+    "/{review_id}/items",
+    response_model=models.ReviewItems,
+    responses=_READ,
+    summary="List a queue's decisions",
 )
 def items(review_id: ReviewId, domain: Domain, asked: Asked) -> Response:
     """Answers of others are shown once an item is complete or the queue closed; to an admin at any time."""
