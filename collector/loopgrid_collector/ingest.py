@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from google.protobuf.message import DecodeError
@@ -93,6 +93,14 @@ class Ingest:
     def entry_blocking(self, entry: Entry) -> int:
         """:meth:`entry`, for threads without an event loop."""
         return self._entry_stored(self._ledger.append(Append(entries=sealed_entries([entry]))).result())
+
+    def entries_blocking(self, entries: Sequence[Entry]) -> int:
+        """Store several things said about a decision in one commit; its id. All are stored, or none.
+
+        Raises:
+            Retryable: nothing is stored.
+        """
+        return self._entry_stored(self._ledger.append(Append(entries=sealed_entries(entries))).result())
 
     def counters(self) -> Mapping[str, int]:
         """Counts since the start, by dotted name; ``queued_bytes`` is the present value."""

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from loopgrid.calls import Call, Calls, answering
+from loopgrid.calls import Calls, answering
 from loopgrid.client import LoopGrid, still_on_their_way
 from loopgrid.errors import LoopGridError
 from loopgrid.replaying import Replay
+from loopgrid.request import Call
 from loopgrid.rest import MAX_CONNECTIONS, Attempts
 from loopgrid.results import Result
 
@@ -58,6 +59,13 @@ class AsyncLoopGrid:
     list_decisions = _sends(Calls.list_decisions)
     mark_incorrect = _sends(Calls.mark_incorrect)
     attach_correction = _sends(Calls.attach_correction)
+    mark_correct = _sends(Calls.mark_correct)
+    agree = _sends(Calls.agree)
+    dispute = _sends(Calls.dispute)
+    withdraw = _sends(Calls.withdraw)
+    adjudicate = _sends(Calls.adjudicate)
+    history = _sends(Calls.history)
+    report_outcome = _sends(Calls.report_outcome)
     create_replay = _sends(Calls.create_replay)
     get_replay = _sends(Calls.get_replay)
     compare = _sends(Calls.compare)

@@ -9,78 +9,31 @@ import inspect
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from loopgrid.capture import Losses, plain
-from loopgrid.config import CaptureLimits
 from loopgrid.errors import Invalid
+from loopgrid.judging import JudgementCalls
 from loopgrid.overrides import Overrides
 from loopgrid.prompt import Model, Prompt
+from loopgrid.request import ABSENT, Call, as_json
 from loopgrid.results import (
     Comparison,
-    CorrectionRecord,
     DecisionPage,
     DecisionRecord,
-    MarkRecord,
     ReplayRecord,
-    Result,
     SqlResult,
 )
 from loopgrid.schema import format_decision_id
 
-ABSENT: Final[Any] = object()
-"""Default of a field that JSON null would say something about."""
-
 REPLAY_PREFIX: Final = "rpl_"
 """How every replay id begins, and no decision id."""
 
-_NO_LIMITS: Final = CaptureLimits(
-    max_content_bytes=2**40,
-    max_depth=64,
-    max_items=2**40,
-    max_inline_bytes=2**40,
-    max_capture_s=3600.0,
-    max_array_items=2**40,
-)
-
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T", bound=Result)
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """One request to the API.
-
-    Attributes:
-        method: HTTP method.
-        path: path and nothing else.
-        result: makes what the method returns of the answer.
-        query: query parameters.
-        body: JSON object to send.
-        settles: what this process has decided must have arrived first.
-        repeatable: sent twice it does what it does sent once.
-        key: the `Idempotency-Key` that makes it so.
-    """
-
-    method: str
-    path: str
-    result: Callable[[dict[str, Any]], T]
-    query: Mapping[str, str] | None = None
-    body: Mapping[str, Any] | None = None
-    settles: bool = False
-    repeatable: bool = False
-    key: str | None = None
-
-    @property
-    def safe(self) -> bool:
-        """Whether it may be sent again where nobody knows what became of it."""
-        return self.method == "GET" or self.repeatable or self.key is not None
-
-
-class Calls:
+class Calls(JudgementCalls):
     """The requests of one client.
 
     Args:
@@ -157,10 +110,10 @@ class Calls:
             # With an id of its own it can be sent twice and is stored once.
             "decision_id": decision_id or _new_decision_id(),
         }
-        body = {name: _json(value, name) for name, value in fields.items() if value is not None}
+        body = {name: as_json(value, name) for name, value in fields.items() if value is not None}
         for name, value in (("input", input), ("output", output)):
             if value is not ABSENT:
-                body[name] = _json(value, name)
+                body[name] = as_json(value, name)
         return Call("POST", "/v1/decisions", DecisionRecord, body=body, repeatable=True)
 
     def get_decision(self, decision_id: str) -> Call[DecisionRecord]:
@@ -245,61 +198,6 @@ class Calls:
         query = {name: _query_text(name, value) for name, value in filters.items() if value is not None}
         return Call("GET", "/v1/decisions", DecisionPage, query=query, settles=True)
 
-    def mark_incorrect(
-        self,
-        decision_id: str,
-        *,
-        reason: str,
-        marked_by: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> Call[MarkRecord]:
-        """Mark a decision incorrect; appended, the decision itself stays as it is.
-
-        Args:
-            decision_id: the decision.
-            reason: what is wrong with it.
-            marked_by: who says so.
-            idempotency_key: sent again with the same key it is the same mark; a new one for each call by
-                default.
-
-        Raises:
-            NotFound: the ledger has no such decision.
-        """
-        body = {"reason": reason} | ({} if marked_by is None else {"marked_by": marked_by})
-        path = f"/v1/decisions/{quote(decision_id, safe='')}/incorrect"
-        return Call("POST", path, MarkRecord, body=body, settles=True, key=idempotency_key or _new_key())
-
-    def attach_correction(
-        self,
-        decision_id: str,
-        *,
-        correction: Any,
-        corrected_by: str,
-        reason: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> Call[CorrectionRecord]:
-        """Attach the output a human says is right; the latest correction is the ground truth.
-
-        Args:
-            decision_id: the decision.
-            correction: the right output; anything JSON can hold.
-            corrected_by: who says so.
-            reason: why.
-            idempotency_key: sent again with the same key it is the same correction; a new one for each call
-                by default.
-
-        Raises:
-            NotFound: the ledger has no such decision.
-            Invalid: the correction cannot be written as JSON.
-        """
-        body = {"correction": _json(correction, "correction"), "corrected_by": corrected_by}
-        if reason is not None:
-            body["reason"] = reason
-        path = f"/v1/decisions/{quote(decision_id, safe='')}/correction"
-        return Call(
-            "POST", path, CorrectionRecord, body=body, settles=True, key=idempotency_key or _new_key()
-        )
-
     def create_replay(
         self,
         decision_id: str,
@@ -326,11 +224,11 @@ class Calls:
             Invalid: an override is unknown; the message suggests the nearest.
         """
         Overrides.checked(overrides)
-        body = {"decision_id": decision_id, "overrides": _json(overrides, "overrides")}
+        body = {"decision_id": decision_id, "overrides": as_json(overrides, "overrides")}
         optional = {"executor": executor, "idempotency_key": idempotency_key, "requested_by": requested_by}
         body |= {name: value for name, value in optional.items() if value is not None}
         if output is not ABSENT:
-            body["output"] = _json(output, "output")
+            body["output"] = as_json(output, "output")
         repeatable = idempotency_key is not None
         return Call("POST", "/v1/replays", ReplayRecord, body=body, settles=True, repeatable=repeatable)
 
@@ -348,6 +246,7 @@ class Calls:
         right: str | None = None,
         *,
         equality: str | Mapping[str, Any] | None = None,
+        policy: str | None = None,
         equal: Callable[[Any, Any], bool] | None = None,
     ) -> Call[Comparison]:
         """A decision beside its replay, or another decision, with differences, ground truth and verdict.
@@ -357,6 +256,7 @@ class Calls:
             right: a replay id or a decision id.
             equality: when outputs count as equal: `exact`, `normalised`, or an object with `text`,
                 `ignore_case`, `fields` (JSON pointers), `absolute` and `relative` (numbers).
+            policy: which correction is the ground truth: `latest` (the default), `majority`, `adjudicated`.
             equal: a function of yours that says it instead. It is given two outputs and runs in this process;
                 what it raises is raised here.
 
@@ -369,15 +269,18 @@ class Calls:
         result: Callable[[dict[str, Any]], Comparison] = Comparison
         if equal is not None:
             result = partial(Comparison.judged_by, equal)
-        rule = None if equality is None else _json(equality, "equality")
+        rule = None if equality is None else as_json(equality, "equality")
         if right is not None and right.startswith(REPLAY_PREFIX) and not left.startswith(REPLAY_PREFIX):
             path = f"/v1/decisions/{quote(left, safe='')}/compare/{quote(right, safe='')}"
             text = rule if rule is None or isinstance(rule, str) else json.dumps(rule)
-            query = None if text is None else {"equality": text}
-            return Call("GET", path, result, query=query, settles=True)
+            query = {"equality": text, "policy": policy}
+            query = {name: word for name, word in query.items() if word is not None}
+            return Call("GET", path, result, query=query or None, settles=True)
         body = {"right": left} if right is None else {"left": left, "right": right}
         if rule is not None:
             body["equality"] = rule
+        if policy is not None:
+            body["policy"] = policy
         return Call("POST", "/v1/compare", result, body=body, settles=True, repeatable=True)
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Call[SqlResult]:
@@ -391,7 +294,7 @@ class Calls:
         """
         body: dict[str, Any] = {"query": query}
         if parameters is not None:
-            body["parameters"] = _json(parameters, "parameters")
+            body["parameters"] = as_json(parameters, "parameters")
         return Call("POST", "/v1/sql", SqlResult, body=body, settles=True, repeatable=True)
 
 
@@ -408,35 +311,8 @@ def _new_decision_id() -> str:
     return format_decision_id(secrets.randbits(128) or 1, secrets.randbits(64) or 1)
 
 
-def _new_key() -> str:
-    return secrets.token_hex(16)
-
-
-def _json(value: Any, name: str) -> Any:
-    """The value as JSON, complete.
-
-    Raises:
-        Invalid: some of it has no JSON form; the message names the place.
-    """
-    losses = Losses()
-    match value:
-        case Prompt():
-            value = {key: item for key, item in value.__loopgrid_plain__().items() if item is not None}
-        case Model():
-            value = value.__loopgrid_plain__()
-    written = plain(value, name, _NO_LIMITS, losses)
-    missing = losses.entries(1)
-    if missing:
-        raise Invalid(
-            f"{missing[0].split(':')[0]} cannot be written as JSON ({':'.join(missing[0].split(':')[1:])}): "
-            "give text, "
-            "numbers, lists, maps, dataclasses, dates or pydantic models"
-        )
-    return written
-
-
 def _query_text(name: str, value: Any) -> str:
-    written = _json(value, name)
+    written = as_json(value, name)
     if isinstance(written, bool):
         return "true" if written else "false"
     return written if isinstance(written, str) else str(written)

@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from loopgrid import frames, tracing
-from loopgrid.calls import Call, Calls, answering
+from loopgrid.calls import Calls, answering
 from loopgrid.config import checked_endpoint
 from loopgrid.errors import Fatal, LoopGridError, Misconfigured, NotFound, Unavailable
 from loopgrid.overrides import Overrides, unknown_version
 from loopgrid.prompt import Prompt, registered_prompt, registered_prompts
 from loopgrid.replaying import Replay, prepare, refuse_running_loop, run
+from loopgrid.request import Call
 from loopgrid.rest import Attempts, Rest
 from loopgrid.results import Result
 
@@ -76,6 +77,13 @@ class LoopGrid:
     list_decisions = _sends(Calls.list_decisions)
     mark_incorrect = _sends(Calls.mark_incorrect)
     attach_correction = _sends(Calls.attach_correction)
+    mark_correct = _sends(Calls.mark_correct)
+    agree = _sends(Calls.agree)
+    dispute = _sends(Calls.dispute)
+    withdraw = _sends(Calls.withdraw)
+    adjudicate = _sends(Calls.adjudicate)
+    history = _sends(Calls.history)
+    report_outcome = _sends(Calls.report_outcome)
     create_replay = _sends(Calls.create_replay)
     get_replay = _sends(Calls.get_replay)
     compare = _sends(Calls.compare)

@@ -11,7 +11,6 @@ from urllib.parse import urlencode, urlsplit
 
 import urllib3
 
-from loopgrid.calls import Call
 from loopgrid.config import DEFAULT_ENDPOINT
 from loopgrid.errors import (
     Conflict,
@@ -26,6 +25,7 @@ from loopgrid.errors import (
     Unreachable,
 )
 from loopgrid.headers import USER_AGENT, retry_after_s
+from loopgrid.request import Call
 from loopgrid.results import Result
 
 T = TypeVar("T", bound=Result)

@@ -90,6 +90,8 @@ class MarkRecord(Result):
     mark_id: str
     decision_id: str
     reason: str
+    category: str | None
+    severity: str | None
     marked_by: str | None
     recorded_at: str
 
@@ -100,6 +102,7 @@ class CorrectionRecord(Result):
     correction_id: str
     decision_id: str
     output: Any
+    patch: list[dict[str, Any]] | None
     corrected_by: str
     reason: str | None
     supersedes: str | None
@@ -114,6 +117,87 @@ class GroundTruth(Result):
     correction_id: str
     corrected_by: str
     recorded_at: str
+    policy: str
+    disputed: bool
+
+
+class JudgementRecord(Result):
+    """Something that a person said about a decision, or about what somebody else said."""
+
+    judgement_id: str
+    decision_id: str
+    event: str
+    subject_id: str | None
+    said_by: str | None
+    reason: str | None
+    category: str | None
+    severity: str | None
+    output: Any
+    patch: list[dict[str, Any]] | None
+    withdrawn: bool
+    recorded_at: str
+    commit_id: int
+    digest: str
+
+
+class OutcomeRecord(Result):
+    """An outcome beside a decision that states its business key; `decision_id` is None while none does."""
+
+    outcome_id: str
+    decision_id: str | None
+    key: str
+    value: str
+    outcome: Any
+    occurred_at: str | None
+    reported_by: str | None
+    decisions: int
+    outcomes: int
+    recorded_at: str
+    commit_id: int
+
+
+class HistoryEvent(Result):
+    """One event of a decision's history."""
+
+    event: str
+    id: str
+    subject_id: str | None
+    said_by: str | None
+    reason: str | None
+    category: str | None
+    severity: str | None
+    output: Any
+    patch: list[dict[str, Any]] | None
+    withdrawn: bool
+    recorded_at: str
+    commit_id: int
+    digest: str
+
+
+class History(Result):
+    """Everything that happened to a decision, oldest first."""
+
+    decision_id: str
+
+    _nested: ClassVar[dict[str, type[Result]]] = {"items": HistoryEvent}
+
+    @property
+    def events(self) -> list[HistoryEvent]:
+        """`history["items"]`; `history.items` is the method that every dict has."""
+        found: list[HistoryEvent] = self.__getattr__("items")
+        return found
+
+
+class OutcomePage(Result):
+    """An outcome beside every decision that it is about."""
+
+    _nested: ClassVar[dict[str, type[Result]]] = {"items": OutcomeRecord}
+
+    @property
+    def outcomes(self) -> list[OutcomeRecord]:
+        """`page["items"]`; `page.items` is the method that every dict has."""
+        found: list[OutcomeRecord] = self.__getattr__("items")
+        return found
 
 
 class ReplayRecord(Result):
@@ -181,8 +265,10 @@ class DecisionRecord(Result):
     corrections: list[CorrectionRecord]
     replays: list[ReplayRecord]
     ground_truth: GroundTruth | None
+    outcomes: list[OutcomeRecord]
 
     _nested: ClassVar[dict[str, type[Result]]] = {
+        "outcomes": OutcomeRecord,
         "prompt": PromptFacts,
         "model": ModelFacts,
         "usage": Usage,

@@ -20,6 +20,12 @@ _WRITES: Final = {
     ("decisions",): Scope.INGEST,
     ("decisions", "*", "incorrect"): Scope.REVIEW,
     ("decisions", "*", "correction"): Scope.REVIEW,
+    ("decisions", "*", "correct"): Scope.REVIEW,
+    ("decisions", "*", "agree"): Scope.REVIEW,
+    ("decisions", "*", "dispute"): Scope.REVIEW,
+    ("decisions", "*", "withdraw"): Scope.REVIEW,
+    ("decisions", "*", "adjudicate"): Scope.REVIEW,
+    ("outcomes",): Scope.REVIEW,
     ("replays",): Scope.REPLAY,
     ("compare",): Scope.READ,
     ("export", "standing"): Scope.READ,
@@ -85,6 +91,11 @@ class Asking:
     def runs(self, statement: str) -> None:
         """Say which SQL it runs."""
         self.statement_sha256 = hashlib.sha256(statement.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @property
+    def governs(self) -> bool:
+        """Whether it may withdraw what others said: only a key of scope ``admin`` may."""
+        return self.key is not None and self.key.may(Scope.ADMIN)
 
     @property
     def closed_views(self) -> frozenset[str]:

@@ -17,6 +17,7 @@ from loopgrid_query.records import Record, decision_record, entry_record
 from loopgrid_query.replay.replays import Replays
 from loopgrid_query.trace_tree import in_tree_order
 
+LATEST: Final = "latest"
 _VALUES: Final = frozenset(compare.SIDES)
 _DIFFS: Final = (
     "output_diff",
@@ -37,13 +38,14 @@ class Comparisons:
         self._decisions = decisions
         self._replays = replays
 
-    def replay(self, decision_id: str, replay_id: str, rule: Any = None) -> Record:
+    def replay(self, decision_id: str, replay_id: str, rule: Any = None, policy: str = LATEST) -> Record:
         """A decision, a replay of it and the human correction side by side.
 
         Args:
             decision_id: the decision.
             replay_id: a replay of it.
             rule: when outputs count as equal (``equality.parse``).
+            policy: which correction is the ground truth: one of ``judgement.POLICIES``.
 
         Raises:
             Malformed, NotFound: there is no such decision, or no such replay of it.
@@ -56,16 +58,17 @@ class Comparisons:
                 f"Replay {replay_id} is a replay of decision {replay_row['decision_id']}, "
                 f"not of {decision_id}; compare it with that one."
             )
-        truth_row = self._reader.row("decision_ground_truth", decision_id=decision_id)
+        truth_row = self._reader.row("decision_ground_truth_by", decision_id=decision_id, policy=policy)
         return self._beside(decision_row, replay_row, self._result(replay_row), truth_row, asked)
 
-    def between(self, left: str | None, right: str, rule: Any = None) -> Record:
+    def between(self, left: str | None, right: str, rule: Any = None, policy: str = LATEST) -> Record:
         """Two decisions, each named by its own id or by the replay that led to it, side by side.
 
         Args:
             left: a decision id or a replay id; None for the decision that the replay on the right replays.
             right: a decision id or a replay id.
             rule: when outputs count as equal (``equality.parse``).
+            policy: as ``replay``.
 
         Raises:
             Malformed, NotFound: there is no such decision or replay.
@@ -75,12 +78,12 @@ class Comparisons:
         if is_replay_id(right):
             replays = self._replays.row(right)["decision_id"]
             if left is None or left == replays:
-                return self.replay(replays, right, rule)
+                return self.replay(replays, right, rule, policy)
         if left is None:
             raise Invalid.of([FieldError("left", "is missing: only a replay says what it is compared with")])
         asked = equality.parse(rule)
         left_row, right_row = self._decision(left, "left"), self._decision(right, "right")
-        return self._beside(left_row, None, right_row, self._truth(left_row, right_row), asked)
+        return self._beside(left_row, None, right_row, self._truth(left_row, right_row, policy), asked)
 
     def _decision(self, named: str, field: str) -> Row:
         if not is_replay_id(named):
@@ -94,7 +97,7 @@ class Comparisons:
         decision_id = replay_row["result_decision_id"]
         return None if decision_id is None else self._decisions.row(decision_id)
 
-    def _truth(self, left: Row, right: Row) -> Row | None:
+    def _truth(self, left: Row, right: Row, policy: str) -> Row | None:
         """The correction that both can be held against: that of the left decision, or else of the right one.
 
         What is right for one input is not right for another one.
@@ -103,7 +106,9 @@ class Comparisons:
         if not related and not compare.same(_content(left["input"]), _content(right["input"])):
             return None
         for row in (left, right):
-            found = self._reader.row("decision_ground_truth", decision_id=row["decision_id"])
+            found = self._reader.row(
+                "decision_ground_truth_by", decision_id=row["decision_id"], policy=policy
+            )
             if found is not None:
                 return found
         return None

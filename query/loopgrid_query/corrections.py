@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from loopgrid_collector.ingest import Ingest
@@ -10,33 +9,21 @@ from loopgrid_collector.ledger.records import Entry
 from loopgrid_query import compare, ids, jsontext
 from loopgrid_query.decisions import Decisions
 from loopgrid_query.errors import Conflict, FieldError, Invalid
+from loopgrid_query.judgement import Made, corrected
 from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.models import CorrectionRequest, MarkRequest
 from loopgrid_query.queries import Reader
 from loopgrid_query.records import Record, entry_record, parsed
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What became of a mark or a correction that was asked for.
-
-    Attributes:
-        record: it, as it is on record.
-        created: false where the idempotency key had brought it forth before.
-    """
-
-    record: Record
-    created: bool
-
-
 class Corrections:
     """Marks and corrections of one ledger's decisions."""
 
-    def __init__(self, reader: Reader, ingest: Ingest, decisions: Decisions) -> None:
+    def __init__(self, reader: Reader, ingest: Ingest, decisions: Decisions, locks: KeyedLocks) -> None:
         self._reader = reader
         self._ingest = ingest
         self._decisions = decisions
-        self._locks = KeyedLocks()
+        self._locks = locks
 
     def mark(self, decision_id: str, request: MarkRequest, key: str | None = None) -> Made:
         """Append that a decision was incorrect; the mark as it is on record.
@@ -54,9 +41,11 @@ class Corrections:
         """
         self._decisions.row(decision_id)
         body = {"reason": request.reason, "marked_by": request.marked_by}
+        optional = {"category": request.category, "severity": request.severity}
+        body |= {name: value for name, value in optional.items() if value is not None}
         mark_id = ids.new_mark_id(decision_id, key)
         with self._locks.holding(mark_id):
-            before = self._before("mark", mark_id, key, body)
+            before = self._before("mark", mark_id, key, {"category": None, "severity": None, **body})
             if before is not None:
                 return before
             self._append(mark_id, "mark", decision_id, request.marked_by, body)
@@ -70,16 +59,19 @@ class Corrections:
         Raises:
             as ``mark``.
         """
-        self._decisions.row(decision_id)
+        row = self._decisions.row(decision_id)
         if request.corrected_by is None:
             raise Invalid.of([FieldError("corrected_by", "is missing")])
-        jsontext.check(request.correction, "correction")
-        body: dict[str, Any] = {"output": request.correction, "corrected_by": request.corrected_by}
+        stated = "correction" in request.model_fields_set
+        if stated == (request.patch is not None):
+            raise Invalid.of([FieldError("correction", "give either correction or patch")])
+        body: dict[str, Any] = corrected(row, request.correction, request.patch)
+        body["corrected_by"] = request.corrected_by
         if request.reason is not None:
             body["reason"] = request.reason
         correction_id = ids.new_correction_id(decision_id, key)
         with self._locks.holding(decision_id):
-            before = self._before("correction", correction_id, key, {"reason": None, **body})
+            before = self._before("correction", correction_id, key, {"reason": None, "patch": None, **body})
             if before is not None:
                 return before
             standing = self._reader.row("decision_ground_truth", decision_id=decision_id)

@@ -155,6 +155,8 @@ class Decisions:
             record[name] = [entry_record(row) for row in rows]
         truth = self._reader.row("decision_ground_truth", decision_id=decision_id)
         record["ground_truth"] = None if truth is None else entry_record(truth)
+        outcomes = self._reader.rows("decision_outcomes", parameters)
+        record["outcomes"] = [entry_record(row) for row in outcomes]
         return record
 
     def list(self, words: Iterable[tuple[str, str]]) -> Record:

@@ -16,7 +16,7 @@ class ExportStandingRequest(Request):
         min_length=1, max_length=1000
     )
     since_commit: int = Field(ge=0, lt=2**62, description="marks of later commits are counted")
-    policy: Literal["latest"] = "latest"
+    policy: Literal["latest", "majority", "adjudicated"] = "latest"
 
 
 class ExportStandingItem(BaseModel):
@@ -26,6 +26,9 @@ class ExportStandingItem(BaseModel):
     correction_id: str | None = Field(description="the correction that is its ground truth now")
     corrected_by: str | None
     marks: int = Field(description="marks since the commit")
+    withdrawn: list[str] = Field(
+        description="marks and corrections of before the commit that were withdrawn since"
+    )
 
 
 class ExportStanding(BaseModel):

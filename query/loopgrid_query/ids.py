@@ -33,6 +33,27 @@ def new_correction_id(decision_id: str, key: str | None = None) -> str:
     return "cor_" + _entry_id(b"loopgrid.correction", decision_id, key)
 
 
+_PREFIXES: Final = {
+    "approval": "apr_",
+    "agreement": "agr_",
+    "dispute": "dsp_",
+    "withdrawal": "wdr_",
+    "adjudication": "adj_",
+    "outcome": "out_",
+}
+
+
+def new_entry_id(event: str, about: str, key: str | None = None) -> str:
+    """Id of an entry: random, or the one that belongs to an idempotency key.
+
+    Args:
+        event: type of the entry.
+        about: what it speaks of; the same key means something else elsewhere.
+        key: the idempotency key.
+    """
+    return _PREFIXES[event] + _entry_id(f"loopgrid.{event}".encode(), about, key)
+
+
 def _entry_id(seed: bytes, decision_id: str, key: str | None) -> str:
     if key is None:
         return os.urandom(_ENTRY_ID_BYTES).hex()

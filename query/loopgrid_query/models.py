@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -95,6 +95,8 @@ Instant = Annotated[str, AfterValidator(_instant), Field(description=FORM, examp
 Said = Annotated[str, BeforeValidator(_not_blank)]
 Tokens = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1)]
+Policy = Literal["latest", "majority", "adjudicated"]
+POLICY: Final = "which correction is the ground truth: `latest`, `majority` or `adjudicated`"
 
 
 class ModelGiven(Request):
@@ -180,6 +182,8 @@ class MarkRequest(Request):
     """Says that a decision was incorrect."""
 
     reason: Said = Field(examples=["Missed billing issue"])
+    category: Said | None = Field(None, max_length=200, description="kind of fault", examples=["policy"])
+    severity: Said | None = Field(None, max_length=200, examples=["high"])
     marked_by: Said | None = Field(None, examples=["agent_42"])
 
 
@@ -187,6 +191,7 @@ class CorrectionRequest(Request):
     """Says what the decision's output should have been."""
 
     correction: Any = Field(
+        None,
         description="the right output; any JSON",
         examples=[{"response": "I see the duplicate charge. Refund initiated."}],
     )
@@ -194,6 +199,13 @@ class CorrectionRequest(Request):
         None,
         description="the API key's person, if left out; needed where there are no keys",
         examples=["agent_42"],
+    )
+    patch: list[dict[str, Any]] | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="instead of `correction`: JSON Patch (RFC 6902) of the recorded output",
+        examples=[[{"op": "replace", "path": "/response", "value": "Refund initiated."}]],
     )
     reason: Said | None = None
 
@@ -213,6 +225,7 @@ class CompareRequest(Request):
         "`ignore_case`, `fields`, `absolute`, `relative`",
         examples=["normalised", {"fields": ["/action", "/amount"], "absolute": 0.01}],
     )
+    policy: Policy = Field("latest", description=POLICY)
 
 
 class ReplayRequest(Request):
@@ -315,6 +328,8 @@ class MarkMade(BaseModel):
     mark_id: str
     decision_id: str
     reason: str
+    category: str | None
+    severity: str | None
     marked_by: str | None
     recorded_at: datetime
 
@@ -325,6 +340,7 @@ class CorrectionMade(BaseModel):
     correction_id: str
     decision_id: str
     output: Any = Field(description="the output that is right")
+    patch: Any = Field(description="the JSON Patch that made it; null where it came whole")
     corrected_by: str
     reason: str | None
     supersedes: str | None = Field(description="the correction that stood before this one")
@@ -339,6 +355,8 @@ class GroundTruth(BaseModel):
     correction_id: str
     corrected_by: str
     recorded_at: datetime
+    policy: str = Field(description="`latest`, `majority` or `adjudicated`")
+    disputed: bool = Field(description="somebody disputes what was said, and nobody has adjudicated since")
 
 
 class Replay(BaseModel):
@@ -360,6 +378,22 @@ class Replay(BaseModel):
     commit_id: int
 
 
+class Outcome(BaseModel):
+    """An outcome that is on record, beside a decision that states its business key."""
+
+    outcome_id: str
+    decision_id: str | None = Field(description="null while no decision states the key")
+    key: str
+    value: str
+    outcome: Any
+    occurred_at: datetime | None
+    reported_by: str | None
+    decisions: int = Field(description="decisions that state this key and value: more than 1 is ambiguous")
+    outcomes: int = Field(description="outcomes that this decision has under this key")
+    recorded_at: datetime
+    commit_id: int
+
+
 class DecisionWhole(Decision):  # type: ignore[misc, valid-type]  # made at run time from the schema
     """One recorded decision with everything said about it since."""
 
@@ -367,6 +401,7 @@ class DecisionWhole(Decision):  # type: ignore[misc, valid-type]  # made at run 
     corrections: list[CorrectionMade]
     replays: list[Replay]
     ground_truth: GroundTruth | None
+    outcomes: list[Outcome]
     withheld_for_review: bool | None = Field(
         None, description="there only where `true`: answers of other reviewers are not shown to this key yet"
     )

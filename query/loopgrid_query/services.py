@@ -13,7 +13,10 @@ from loopgrid_query.comparisons import Comparisons
 from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
 from loopgrid_query.exports.source import Exports
+from loopgrid_query.judgement import Judgements
 from loopgrid_query.keys import Keys
+from loopgrid_query.locks import KeyedLocks
+from loopgrid_query.outcomes import Outcomes
 from loopgrid_query.prices import Prices
 from loopgrid_query.queries import Reader
 from loopgrid_query.replay.replays import Replays
@@ -27,6 +30,8 @@ class Services:
     reader: Reader
     decisions: Decisions
     corrections: Corrections
+    judgements: Judgements
+    outcomes: Outcomes
     replays: Replays
     comparisons: Comparisons
     analytics: Analytics
@@ -40,17 +45,23 @@ class Services:
         """The domain of an open ledger with its ingest door and its keys."""
         reader = Reader(ledger)
         decisions = Decisions(reader, ingest)
+        # One lock a decision for all that is said about it.
+        locks = KeyedLocks()
+        exports = Exports(ledger)
         replays = Replays(reader, ingest, decisions)
-        corrections = Corrections(reader, ingest, decisions)
+        corrections = Corrections(reader, ingest, decisions, locks)
+        judgements = Judgements(reader, ingest, decisions, exports, locks)
         return cls(
             reader=reader,
             decisions=decisions,
             corrections=corrections,
+            judgements=judgements,
+            outcomes=Outcomes(reader, ingest),
             replays=replays,
             comparisons=Comparisons(reader, decisions, replays),
             analytics=Analytics(ledger, reader, limits),
             prices=Prices(reader, ingest),
             keys=Keys(guard),
-            exports=Exports(ledger),
-            reviews=Reviews(reader, ingest, decisions, corrections),
+            exports=exports,
+            reviews=Reviews(reader, ingest, decisions, corrections, judgements),
         )

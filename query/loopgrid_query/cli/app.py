@@ -67,6 +67,21 @@ app.command(epilog=example(f"loopgrid mark {EXAMPLE_ID}", "--reason 'Missed bill
 app.command(epilog=example(f"loopgrid correct {EXAMPLE_ID}", "--output @right.json --by dana"))(
     judging.correct
 )
+_CORRECTION = "cor_8c2d3f405b6e47a19d0e1f2a3b4c5d6e"
+app.command(epilog=example(f"loopgrid agree {EXAMPLE_ID}", f"{_CORRECTION} --by dana"))(judging.agree)
+app.command(epilog=example(f"loopgrid dispute {EXAMPLE_ID}", f"{_CORRECTION} --reason 'Policy 7'"))(
+    judging.dispute
+)
+app.command(epilog=example(f"loopgrid withdraw {EXAMPLE_ID}", f"{_CORRECTION} --reason 'Mistaken'"))(
+    judging.withdraw
+)
+app.command(epilog=example(f"loopgrid adjudicate {EXAMPLE_ID}", f"{_CORRECTION} --reason 'Policy 7'"))(
+    judging.adjudicate
+)
+app.command(epilog=example(f"loopgrid history {EXAMPLE_ID}"))(judging.history)
+app.command(epilog=example("loopgrid outcome order 4711", """--outcome '{"refund": "accepted"}'"""))(
+    judging.outcome
+)
 app.command(epilog=example("loopgrid review 'week 12' --as dana"))(review.review)
 app.add_typer(reviews.app, name="reviews")
 app.command(

@@ -60,7 +60,9 @@ def export(
     as_of: Annotated[
         str | None, typer.Option(metavar="MOMENT", help="Only what was on record then; or a commit's number.")
     ] = None,
-    policy: Annotated[str, typer.Option(help="Which correction is the ground truth: latest.")] = "latest",
+    policy: Annotated[
+        str, typer.Option(help="Which correction is the ground truth: latest, majority or adjudicated.")
+    ] = "latest",
     test_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the subjects that are for testing.")
     ] = 0.0,

@@ -17,6 +17,8 @@ Standing = Callable[[Sequence[str], int, str], dict[str, Any]]
 
 SUPERSEDED: Final = "correction_superseded"
 WITHDRAWN: Final = "correction_withdrawn"
+NO_LONGER: Final = "no_longer_ground_truth"
+MARK_WITHDRAWN: Final = "mark_withdrawn"
 CORRECTED: Final = "corrected_since"
 MARKED: Final = "marked_since"
 
@@ -64,9 +66,15 @@ def affected(manifest: dict[str, Any], standing: Standing) -> Iterator[dict[str,
 
 def _reasons(correction_id: str | None, found: dict[str, Any]) -> list[str]:
     reasons = []
+    # A server of before withdrawals does not tell them.
+    withdrawn = found.get("withdrawn", ())
     if correction_id != found["correction_id"]:
-        changed = WITHDRAWN if found["correction_id"] is None else SUPERSEDED
+        changed = NO_LONGER if found["correction_id"] is None else SUPERSEDED
+        if correction_id in withdrawn:
+            changed = WITHDRAWN
         reasons.append(CORRECTED if correction_id is None else changed)
+    if any(entry.startswith("mrk_") for entry in withdrawn):
+        reasons.append(MARK_WITHDRAWN)
     if found["marks"]:
         reasons.append(MARKED)
     return reasons

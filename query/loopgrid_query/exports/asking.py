@@ -16,7 +16,11 @@ from loopgrid_query.filters import Selection
 from loopgrid_query.instants import as_stored, parse_instant
 from loopgrid_query.nearest import did_you_mean, nearest
 
-POLICIES: Final = {"latest": "export_truth_latest"}
+POLICIES: Final = {
+    "latest": "export_truth_latest",
+    "majority": "export_truth_majority",
+    "adjudicated": "export_truth_adjudicated",
+}
 """Ground-truth policies: the word, and the query that gives the truth of every decision under it."""
 
 NEWEST: Final = 2**62
@@ -76,7 +80,12 @@ def _named(known: Iterable[str]) -> Callable[[str], str]:
     return read
 
 
-def _as_of(value: str) -> tuple[int, datetime]:
+def read_as_of(value: str) -> tuple[int, datetime]:
+    """The newest commit and the newest moment that count, from the number of one or the text of the other.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if value.isascii() and value.isdigit():
         if len(value) > _MAX_COMMIT_DIGITS:
             raise ValueError("there is no such commit")
@@ -95,7 +104,7 @@ def _after(value: str) -> After:
 WORDS: Final[dict[str, Callable[[str], Any]]] = {
     "format": _named(FORMATS),
     "policy": _named(POLICIES),
-    "as_of": _as_of,
+    "as_of": read_as_of,
     "after": _after,
     "split_at": lambda value: as_stored(parse_instant(value)),
 }

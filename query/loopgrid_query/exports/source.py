@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 import duckdb
@@ -120,6 +121,22 @@ class Exports:
             cursor.register("page", pa.table({"decision_id": pa.array(decision_ids, pa.string())}))
             items = cursor.execute(sql, {"since": since_commit}).to_arrow_table().to_pylist()
             return {"ledger_id": ledger_id(cursor), "items": items}
+
+    def truth(self, decision_id: str, policy: str, commit_id: int, moment: datetime) -> dict[str, Any] | None:
+        """The ground truth of a decision under a policy, as of a commit and a moment; None if it had none.
+
+        Raises:
+            StorageTrouble: the ledger cannot be read right now.
+        """
+        with self._reading() as cursor:
+            values = {"commit_id": commit_id, "moment": moment}
+            heads = cursor.execute(text_of("export_head"), values).to_arrow_table().to_pylist()
+            if not heads:
+                return None
+            show_as_of(cursor, heads[0]["commit_id"])
+            asked = {"policy": policy, "decision_id": decision_id}
+            found = cursor.execute(text_of("ground_truth_as_of"), asked).to_arrow_table().to_pylist()
+            return {"as_of_commit": heads[0]["commit_id"], **found[0]} if found else None
 
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from loopgrid_query import jsontext, models
 from loopgrid_query.comparison_models import Comparison
 from loopgrid_query.media import best
+from loopgrid_query.models import POLICY, Policy
 from loopgrid_query.reports.comparison import CONTENT_SECURITY_POLICY, page
 from loopgrid_query.routes.common import Asked, DecisionIdInPath, Domain, ReplayIdInPath, answer, refusals
 
@@ -49,10 +50,11 @@ def compare(
     domain: Domain,
     asked: Asked,
     equality: Annotated[str | None, Query(description=_RULE)] = None,
+    policy: Annotated[Policy, Query(description=POLICY)] = "latest",
 ) -> Response:
     """Against the ground truth where there is one; a replay that did not run is `not_comparable`."""
     media_type = best(request.headers.get("accept"), (_JSON, _HTML))
-    return _shown(domain.comparisons.replay(decision_id, replay_id, equality), asked, media_type)
+    return _shown(domain.comparisons.replay(decision_id, replay_id, equality, policy), asked, media_type)
 
 
 @router.post(
@@ -66,7 +68,8 @@ def compare_any(request: Request, body: models.CompareRequest, domain: Domain, a
     share one where their inputs are the same. Nothing is recorded.
     """
     media_type = best(request.headers.get("accept"), (_JSON, _HTML))
-    return _shown(domain.comparisons.between(body.left, body.right, body.equality), asked, media_type)
+    found = domain.comparisons.between(body.left, body.right, body.equality, body.policy)
+    return _shown(found, asked, media_type)
 
 
 def _shown(comparison: dict[str, Any], asked: Asked, media_type: str) -> Response:

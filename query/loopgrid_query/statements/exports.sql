@@ -82,17 +82,44 @@ WHERE d.commit_id >= $first AND d.commit_id <= $last
 ORDER BY d.commit_id, d.decision_id;
 
 -- name: export_truth_latest
--- The ground truth of every decision under the policy `latest`: its newest correction.
+-- The ground truth of every decision under the policy `latest`.
 SELECT truth.decision_id, truth.output, truth.correction_id, truth.corrected_by, truth.recorded_at, said.digest
 FROM as_of_main_ground_truth AS truth
 JOIN as_of_main_corrections AS said ON said.correction_id = truth.correction_id
 
+-- name: export_truth_majority
+-- The ground truth of every decision under the policy `majority`.
+SELECT truth.decision_id, truth.output, truth.correction_id, truth.corrected_by, truth.recorded_at, said.digest
+FROM as_of_main_ground_truth_majority AS truth
+JOIN as_of_main_corrections AS said ON said.correction_id = truth.correction_id
+
+-- name: export_truth_adjudicated
+-- The ground truth of every decision under the policy `adjudicated`.
+SELECT truth.decision_id, truth.output, truth.correction_id, truth.corrected_by, truth.recorded_at, said.digest
+FROM as_of_main_ground_truth_adjudicated AS truth
+JOIN as_of_main_corrections AS said ON said.correction_id = truth.correction_id
+
+-- name: ground_truth_as_of
+-- The ground truth of one decision under a policy, where the reader shows the state of a commit.
+SELECT decision_id, output, correction_id, corrected_by, recorded_at, policy, disputed
+FROM as_of_store_truth_rows
+WHERE policy = $policy AND decision_id = $decision_id;
+
 -- name: export_standing
--- What some decisions rest on now, and how many marks they got since a commit.
-SELECT asked.decision_id, truth.correction_id, truth.corrected_by, coalesce(said.marks, 0) AS marks
+-- What some decisions rest on now, how many marks they got since a commit, and what of before was withdrawn since.
+SELECT asked.decision_id, truth.correction_id, truth.corrected_by, coalesce(said.marks, 0) AS marks,
+       coalesce(gone.withdrawn, []) AS withdrawn
 FROM page AS asked
 LEFT JOIN ({truth}) AS truth ON truth.decision_id = asked.decision_id
 LEFT JOIN (
     SELECT decision_id, count(*) AS marks FROM as_of_main_marks WHERE commit_id > $since GROUP BY decision_id
 ) AS said ON said.decision_id = asked.decision_id
+LEFT JOIN (
+    SELECT before.decision_id, list(before.judgement_id ORDER BY before.position) AS withdrawn
+    FROM as_of_main_judgements AS before
+    JOIN as_of_main_judgements AS withdrawal
+        ON withdrawal.event = 'withdrawal' AND withdrawal.subject_id = before.judgement_id
+    WHERE before.event IN ('mark', 'correction') AND before.commit_id <= $since AND withdrawal.commit_id > $since
+    GROUP BY before.decision_id
+) AS gone ON gone.decision_id = asked.decision_id
 ORDER BY asked.decision_id;

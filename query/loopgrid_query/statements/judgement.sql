@@ -1,24 +1,65 @@
 -- name: decision_marks
 -- The marks of a decision, oldest first.
-SELECT mark_id, decision_id, reason, marked_by, recorded_at, commit_id, digest
+SELECT mark_id, decision_id, reason, category, severity, marked_by, recorded_at, commit_id, digest
 FROM marks WHERE decision_id = $decision_id ORDER BY commit_id, mark_id;
 
 -- name: mark
--- One mark.
-SELECT mark_id, decision_id, reason, marked_by, recorded_at
-FROM marks WHERE mark_id = $mark_id;
+-- One mark, also a withdrawn one: an idempotency key stands for it all the same.
+SELECT judgement_id AS mark_id, decision_id, reason, category, severity, said_by AS marked_by, recorded_at
+FROM judgements WHERE event = 'mark' AND judgement_id = $mark_id;
 
 -- name: decision_corrections
 -- The corrections of a decision, oldest first.
-SELECT correction_id, decision_id, output, corrected_by, reason, supersedes, recorded_at, commit_id, digest
+SELECT correction_id, decision_id, output, patch, corrected_by, reason, supersedes, recorded_at, commit_id, digest
 FROM corrections WHERE decision_id = $decision_id ORDER BY commit_id, correction_id;
 
 -- name: correction
--- One correction.
-SELECT correction_id, decision_id, output, corrected_by, reason, supersedes, recorded_at
-FROM corrections WHERE correction_id = $correction_id;
+-- One correction, also a withdrawn one.
+SELECT entry_id AS correction_id, decision_id,
+       json_extract(body, '$.output') AS output, json_extract(body, '$.patch') AS patch, actor AS corrected_by,
+       json_extract_string(body, '$.reason') AS reason, json_extract_string(body, '$.supersedes') AS supersedes,
+       recorded_at
+FROM store.said_rows WHERE entry_type = 'correction' AND entry_id = $correction_id;
 
 -- name: decision_ground_truth
 -- The effective correction of a decision.
-SELECT decision_id, output, correction_id, corrected_by, recorded_at
-FROM ground_truth WHERE decision_id = $decision_id;
+SELECT decision_id, output, correction_id, corrected_by, recorded_at, policy, disputed
+FROM store.truth_rows
+WHERE policy = 'latest' AND decision_id = $decision_id;
+
+-- name: decision_ground_truth_by
+-- The effective correction of a decision under a policy.
+SELECT decision_id, output, correction_id, corrected_by, recorded_at, policy, disputed
+FROM store.truth_rows
+WHERE policy = $policy AND decision_id = $decision_id;
+
+-- name: judgement
+-- One thing that was said, also when it was withdrawn since.
+SELECT * EXCLUDE (position) FROM judgements WHERE judgement_id = $judgement_id;
+
+-- name: decision_history
+-- What was said and done about a decision since it was recorded, in order.
+SELECT event, id, subject_id, said_by, reason, category, severity, output, patch, withdrawn, recorded_at, commit_id, digest
+FROM (
+    SELECT event, judgement_id AS id, subject_id, said_by, reason, category, severity, output, patch, withdrawn,
+           recorded_at, commit_id, digest, position
+    FROM judgements WHERE decision_id = $decision_id
+    UNION ALL
+    SELECT entry_type, entry_id, subject_id, actor, json_extract_string(body, '$.reason'), NULL, NULL,
+           json_extract(body, '$.output'), NULL, false, recorded_at, commit_id, lower(hex(digest)), position
+    FROM store.said_rows
+    WHERE starts_with(entry_type, 'replay') AND decision_id = $decision_id
+    UNION ALL
+    SELECT 'outcome', outcome_id, NULL, reported_by, NULL, NULL, NULL, outcome, NULL, false,
+           recorded_at, commit_id, digest, position
+    FROM outcomes WHERE decision_id = $decision_id
+)
+ORDER BY position;
+
+-- name: outcome
+-- One outcome beside every decision that states its business key, at most a thousand.
+SELECT * EXCLUDE (position, digest) FROM outcomes WHERE outcome_id = $outcome_id ORDER BY decision_id LIMIT 1000;
+
+-- name: decision_outcomes
+-- The outcomes under the business keys of a decision, oldest first.
+SELECT * EXCLUDE (position, digest) FROM outcomes WHERE decision_id = $decision_id ORDER BY position LIMIT 1000;

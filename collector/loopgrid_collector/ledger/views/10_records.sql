@@ -114,9 +114,9 @@ SELECT
     CASE WHEN start_ns > 0 THEN make_timestamp(CAST(start_ns // 1000 AS BIGINT)) END AS started_at,
     CASE WHEN start_ns > 0 AND end_ns > 0
          THEN CAST(CAST(end_ns AS HUGEINT) - CAST(start_ns AS HUGEINT) AS DOUBLE) / 1e6 END          AS duration_ms,
-    EXISTS (SELECT 1 FROM store.entries AS e WHERE e.entry_type = 'mark'
+    EXISTS (SELECT 1 FROM store.standing_rows AS e WHERE e.entry_type = 'mark'
             AND e.trace_id = joined.trace_id AND e.span_id = joined.span_id)         AS incorrect,
-    EXISTS (SELECT 1 FROM store.entries AS e WHERE e.entry_type = 'correction'
+    EXISTS (SELECT 1 FROM store.standing_rows AS e WHERE e.entry_type = 'correction'
             AND e.trace_id = joined.trace_id AND e.span_id = joined.span_id)         AS corrected,
     replay_id,
     replay_of,

@@ -60,7 +60,32 @@ SELECT
     commit_id
 FROM said;
 
--- One row per mark: somebody said that the decision was incorrect.
+-- One row per thing that a person said about a decision, in the order of position, also what was withdrawn since.
+-- event: `mark` (it was incorrect), `approval` (it was correct), `correction`, `agreement`, `dispute`, `withdrawal`,
+-- `adjudication`; the last four speak of subject_id.
+CREATE OR REPLACE VIEW main.judgements AS
+SELECT
+    said.entry_id                                                                    AS judgement_id,
+    replace(CAST(said.trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', said.span_id) AS decision_id,
+    said.entry_type                                                                  AS event,
+    said.subject_id,
+    said.actor                                                                       AS said_by,
+    json_extract_string(said.body, '$.reason')                                       AS reason,
+    json_extract_string(said.body, '$.category')                                     AS category,
+    json_extract_string(said.body, '$.severity')                                     AS severity,
+    json_extract(said.body, '$.output')                                              AS output,
+    json_extract(said.body, '$.patch')                                               AS patch,
+    withdrawn.subject_id IS NOT NULL                                                 AS withdrawn,
+    said.recorded_at,
+    said.commit_id,
+    said.position,
+    lower(hex(said.digest))                                                          AS digest
+FROM store.entries AS said
+LEFT JOIN (SELECT DISTINCT subject_id FROM store.entries WHERE entry_type = 'withdrawal') AS withdrawn
+    ON withdrawn.subject_id = said.entry_id
+WHERE said.entry_type IN ('mark', 'approval', 'correction', 'agreement', 'dispute', 'withdrawal', 'adjudication');
+
+-- One row per mark that stands: somebody said that the decision was incorrect.
 CREATE OR REPLACE VIEW main.marks AS
 SELECT
     entry_id                                                                         AS mark_id,
@@ -70,11 +95,13 @@ SELECT
     recorded_at,
     commit_id,
     position,
-    lower(hex(digest))                                                               AS digest
-FROM store.entries
+    lower(hex(digest))                                                               AS digest,
+    json_extract_string(body, '$.category')                                          AS category,
+    json_extract_string(body, '$.severity')                                          AS severity
+FROM store.standing_rows
 WHERE entry_type = 'mark';
 
--- One row per correction: the output a human says is right.
+-- One row per correction that was not withdrawn: the output a human says is right.
 CREATE OR REPLACE VIEW main.corrections AS
 SELECT
     entry_id                                                                         AS correction_id,
@@ -86,12 +113,164 @@ SELECT
     recorded_at,
     commit_id,
     position,
-    lower(hex(digest))                                                               AS digest
-FROM store.entries
+    lower(hex(digest))                                                               AS digest,
+    json_extract(body, '$.patch')                                                    AS patch
+FROM store.standing_rows
 WHERE entry_type = 'correction';
 
--- One row per corrected decision: its newest correction.
+-- Which correction is the truth of a decision under each policy. `latest`: the one said last, by attaching it or by
+-- adjudicating for it. `adjudicated`: the one that the newest adjudication chose. `majority`: the output that more
+-- than half of all who took a stance support; equal outputs count together, one person has one vote, and whoever
+-- only disputes has one for none. A null author counts as a person of its own.
+CREATE OR REPLACE VIEW store.truth_rows AS
+WITH correction AS (SELECT * FROM store.standing_rows WHERE entry_type = 'correction'),
+adjudication AS (
+    SELECT said.trace_id, said.span_id, said.subject_id AS correction_id, said.position
+    FROM store.standing_rows AS said
+    JOIN correction ON correction.entry_id = said.subject_id
+    WHERE said.entry_type = 'adjudication'
+),
+stance AS (
+    SELECT
+        said.trace_id, said.span_id, said.position,
+        coalesce(lower(trim(said.actor)), said.entry_id) AS voter,
+        target.entry_id AS target_id,
+        said.entry_type <> 'dispute' AS supports,
+        CASE WHEN target.entry_type = 'correction'
+             THEN CAST(json_extract(target.body, '$.output') AS VARCHAR) END AS output
+    FROM store.standing_rows AS said
+    JOIN store.standing_rows AS target
+        ON target.entry_id = CASE WHEN said.entry_type IN ('correction', 'approval')
+                                  THEN said.entry_id ELSE said.subject_id END
+    WHERE said.entry_type IN ('correction', 'approval', 'agreement', 'dispute')
+      AND target.entry_type IN ('correction', 'approval')
+    QUALIFY row_number() OVER (
+        PARTITION BY said.trace_id, said.span_id, coalesce(lower(trim(said.actor)), said.entry_id), target.entry_id
+        ORDER BY said.position DESC
+    ) = 1
+),
+vote AS (
+    SELECT trace_id, span_id, voter, output
+    FROM stance
+    WHERE supports
+    QUALIFY row_number() OVER (PARTITION BY trace_id, span_id, voter ORDER BY position DESC) = 1
+),
+tally AS (
+    SELECT trace_id, span_id, output, count(*) AS votes FROM vote WHERE output IS NOT NULL GROUP BY ALL
+),
+electorate AS (
+    SELECT trace_id, span_id, count(DISTINCT voter) AS voters FROM stance GROUP BY ALL
+),
+latest AS (
+    SELECT correction_id
+    FROM (
+        SELECT trace_id, span_id, entry_id AS correction_id, position FROM correction
+        UNION ALL
+        SELECT trace_id, span_id, correction_id, position FROM adjudication
+    )
+    QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY position DESC) = 1
+),
+adjudicated AS (
+    SELECT correction_id
+    FROM adjudication
+    QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY position DESC) = 1
+),
+majority AS (
+    SELECT correction.entry_id AS correction_id
+    FROM tally
+    JOIN electorate ON electorate.trace_id = tally.trace_id AND electorate.span_id = tally.span_id
+    JOIN correction ON correction.trace_id = tally.trace_id AND correction.span_id = tally.span_id
+        AND CAST(json_extract(correction.body, '$.output') AS VARCHAR) = tally.output
+    WHERE 2 * tally.votes > electorate.voters
+    QUALIFY row_number() OVER (
+        PARTITION BY correction.trace_id, correction.span_id ORDER BY correction.position DESC
+    ) = 1
+),
+chosen AS (
+    SELECT 'latest' AS policy, correction_id FROM latest
+    UNION ALL
+    SELECT 'majority', correction_id FROM majority
+    UNION ALL
+    SELECT 'adjudicated', correction_id FROM adjudicated
+),
+settled AS (
+    SELECT trace_id, span_id, max(position) AS position
+    FROM store.standing_rows
+    WHERE entry_type = 'adjudication'
+    GROUP BY ALL
+),
+disputed AS (
+    SELECT DISTINCT dispute.trace_id, dispute.span_id
+    FROM store.standing_rows AS dispute
+    JOIN store.standing_rows AS target ON target.entry_id = dispute.subject_id
+    LEFT JOIN settled ON settled.trace_id = dispute.trace_id AND settled.span_id = dispute.span_id
+    WHERE dispute.entry_type = 'dispute' AND (settled.position IS NULL OR dispute.position > settled.position)
+)
+SELECT
+    replace(CAST(correction.trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', correction.span_id) AS decision_id,
+    json_extract(correction.body, '$.output')                                                              AS output,
+    correction.entry_id                                                                                    AS correction_id,
+    correction.actor                                                                                       AS corrected_by,
+    correction.recorded_at,
+    chosen.policy,
+    disputed.trace_id IS NOT NULL                                                                          AS disputed
+FROM chosen
+JOIN correction ON correction.entry_id = chosen.correction_id
+LEFT JOIN disputed ON disputed.trace_id = correction.trace_id AND disputed.span_id = correction.span_id;
+
+-- One row per corrected decision: its correction under the policy `latest`. disputed: somebody disputes what was said
+-- about the decision, and no adjudication has come since.
 CREATE OR REPLACE VIEW main.ground_truth AS
-SELECT decision_id, output, correction_id, corrected_by, recorded_at
-FROM main.corrections
-QUALIFY row_number() OVER (PARTITION BY decision_id ORDER BY position DESC) = 1;
+SELECT * FROM store.truth_rows WHERE policy = 'latest';
+
+-- One row per decision on whose output more than half of those who took a stance agree.
+CREATE OR REPLACE VIEW main.ground_truth_majority AS
+SELECT * FROM store.truth_rows WHERE policy = 'majority';
+
+-- One row per decision that was adjudicated: the correction that was chosen, while it stands.
+CREATE OR REPLACE VIEW main.ground_truth_adjudicated AS
+SELECT * FROM store.truth_rows WHERE policy = 'adjudicated';
+
+-- One row per outcome and decision that states its business key (a fact of the same name and value in metadata); one
+-- with nulls where no decision does yet. decisions and outcomes count who shares the key, so that ambiguity shows.
+CREATE OR REPLACE VIEW main.outcomes AS
+WITH reported AS (
+    SELECT
+        entry_id AS outcome_id,
+        json_extract_string(body, '$.key')    AS key,
+        json_extract_string(body, '$.value')  AS value,
+        json_extract(body, '$.outcome')       AS outcome,
+        CAST(json_extract_string(body, '$.occurred_at') AS TIMESTAMP) AS occurred_at,
+        actor                                 AS reported_by,
+        recorded_at, commit_id, position,
+        lower(hex(digest))                    AS digest
+    FROM store.standing_rows
+    WHERE entry_type = 'outcome'
+),
+names AS (SELECT DISTINCT key, CAST(to_json(key) AS VARCHAR) AS written FROM reported),
+stated AS (
+    SELECT
+        replace(CAST(span.trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span.span_id) AS decision_id,
+        names.key,
+        json_extract_string(span.metadata, '/' || replace(replace(names.key, '~', '~0'), '/', '~1')) AS value
+    FROM store.span_rows AS span
+    JOIN names ON contains(span.metadata, names.written)
+    WHERE span.kind = 'decision'
+)
+SELECT
+    reported.outcome_id,
+    stated.decision_id,
+    reported.key,
+    reported.value,
+    reported.outcome,
+    reported.occurred_at,
+    reported.reported_by,
+    count(stated.decision_id) OVER (PARTITION BY reported.outcome_id)                   AS decisions,
+    CASE WHEN stated.decision_id IS NULL THEN 1
+         ELSE count(*) OVER (PARTITION BY stated.decision_id, reported.key) END          AS outcomes,
+    reported.recorded_at,
+    reported.commit_id,
+    reported.position,
+    reported.digest
+FROM reported
+LEFT JOIN stated ON stated.key = reported.key AND stated.value = reported.value;
