@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
+from loopgrid_query.judgement_models import Patch
 from loopgrid_query.models import DecisionId, Request, Said
 
 MAX_ITEMS: Final = 5_000
@@ -100,6 +101,7 @@ class AnswerRequest(ItemGiven):
     category: Named | None = None
     severity: Named | None = None
     output: Any = Field(None, description="for `corrected`: the output that is right, whole")
+    patch: Patch | None = None
 
 
 class ReviewerProgress(BaseModel):
@@ -173,8 +175,7 @@ class Answered(Done):
     """An answer that is on record."""
 
     verdict: str
-    mark_id: str | None
-    correction_id: str | None
+    judgement_id: str = Field(description="the approval, mark or correction that it brought forth")
 
 
 class ItemAnswer(BaseModel):
@@ -183,9 +184,11 @@ class ItemAnswer(BaseModel):
     answer_id: str
     reviewer: str
     verdict: str
-    mark_id: str | None
-    correction_id: str | None
+    judgement_id: str
     reason: str | None
+    category: str | None
+    severity: str | None
+    withdrawn: bool = Field(description="the judgement was withdrawn since; it counts in no agreement")
     output: Any
     recorded_at: datetime
 

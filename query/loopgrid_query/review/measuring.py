@@ -24,7 +24,7 @@ def measured(reader: Reader, reviews: Reviews, review_id: str) -> Record:
     rows = [
         row
         for row in reader.rows("review_answers_of", {"review_id": review_id})
-        if row["decision_id"] in counted
+        if row["decision_id"] in counted and not row["withdrawn"]
     ]
     outputs = _outputs(reader, {row["decision_id"] for row in rows})
     answers = []

@@ -57,14 +57,14 @@ class Item:
         claims: places held, by reviewer; a newer claim of the same reviewer takes the place of the older.
         answers: ids of answers, by reviewer.
         skips: reasons, by reviewer.
-        said: ids of the marks and corrections that each reviewer's answer brought forth.
+        said: id of the judgement that each reviewer's answer brought forth.
     """
 
     decision_id: str
     claims: dict[str, Claim] = field(default_factory=dict)
     answers: dict[str, str] = field(default_factory=dict)
     skips: dict[str, str] = field(default_factory=dict)
-    said: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
 
     def held_by_others(self, reviewer: str, now: datetime) -> int:
         """Places that others hold now."""
@@ -114,8 +114,7 @@ class Queue:
             item.skips[reviewer] = event.body["reason"]
         elif event.kind == ANSWER:
             item.answers[reviewer] = event.event_id
-            found = (event.body.get("mark_id"), event.body.get("correction_id"))
-            item.said[reviewer] = tuple(one for one in found if one is not None)
+            item.said[reviewer] = event.body["judgement_id"]
 
     def complete(self, item: Item) -> bool:
         """Whether an item has all the answers it wants."""

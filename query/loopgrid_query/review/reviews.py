@@ -19,6 +19,8 @@ from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
 from loopgrid_query.errors import Conflict, FieldError, Invalid, NotFound
 from loopgrid_query.instants import in_utc
+from loopgrid_query.judgement import Judgements, Speaker
+from loopgrid_query.judgement_models import ApprovalRequest
 from loopgrid_query.models import CorrectionRequest, MarkRequest
 from loopgrid_query.queries import Reader
 from loopgrid_query.records import Record
@@ -27,7 +29,7 @@ from loopgrid_query.review.queue import Event, Item, Queue
 from loopgrid_query.review.sampling import choose
 from loopgrid_query.review_models import AnswerRequest, ReviewRequest, SampleGiven
 
-_SAID: Final = ("marks", "corrections", "ground_truth", "replays", "incorrect", "corrected")
+_SAID: Final = ("marks", "corrections", "ground_truth", "outcomes", "replays", "incorrect", "corrected")
 """What is known of a decision beyond what it was when made: what people said, and what was tried since."""
 
 
@@ -44,6 +46,7 @@ class Reviews:
         ingest: Ingest,
         decisions: Decisions,
         corrections: Corrections,
+        judgements: Judgements,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         """Stand on an open ledger.
@@ -52,13 +55,15 @@ class Reviews:
             reader: reads it.
             ingest: the door into it.
             decisions: its decisions.
-            corrections: what people say about them.
+            corrections: marks and corrections of them.
+            judgements: what else people say about them.
             clock: the time, UTC without zone, by which leases run out.
         """
         self._reader = reader
         self._ingest = ingest
         self._decisions = decisions
         self._corrections = corrections
+        self._judgements = judgements
         self._clock = clock
         self._lock = threading.Lock()
         self._queues: dict[str, Queue] = {}
@@ -217,15 +222,10 @@ class Reviews:
                     f"The lease of {who} on {item.decision_id} has expired and others have taken it; "
                     "claim the next item. Nothing was recorded."
                 )
-            links = self._say(request, who, item.claims[who].claim_id)
-            body = {"verdict": request.verdict, **links}
+            judgement_id = self._say(request, who, item.claims[who].claim_id)
+            body = {"verdict": request.verdict, "judgement_id": judgement_id}
             event = self._append(happened.ANSWER, item.decision_id, who, body, review_id=review_id)
-        return {
-            **_done(event, who),
-            "verdict": request.verdict,
-            "mark_id": links.get("mark_id"),
-            "correction_id": links.get("correction_id"),
-        }
+        return {**_done(event, who), **body}
 
     def items(self, review_id: str, asks: str | None, *, sees_all: bool) -> Record:
         """The items of a queue with what may be shown to whoever asks.
@@ -263,7 +263,7 @@ class Reviews:
             return frozenset(item.decision_id for item in counted), queue.closed
 
     def kept_back(self, decision_id: str, reviewer: str) -> frozenset[str]:
-        """Marks and corrections that a reviewer shall not see of a decision before answering it.
+        """Judgements that a reviewer shall not see of a decision before answering it.
 
         These are what others answered in open queues where the reviewer has a place at the decision.
         """
@@ -275,23 +275,30 @@ class Reviews:
                 for queue in self._queues.values()
                 if (item := queue.items.get(decision_id)) is not None
                 and (queue.has_place(item, reviewer, now) or (not queue.closed and reviewer in item.claims))
-                for who, said in item.said.items()
+                for who, entry_id in item.said.items()
                 if who != reviewer
-                for entry_id in said
             )
 
-    def _say(self, request: AnswerRequest, who: str, claim_id: str) -> dict[str, str]:
-        """The ordinary mark or correction of an answer; said again after a crash, it is the same one."""
+    def _say(self, request: AnswerRequest, who: str, claim_id: str) -> str:
+        """Id of the ordinary judgement that an answer is; said again after a crash, it is the same one."""
         text = jsontext.text_of(request.model_dump(exclude={"reviewer"}), "output")
         key = f"{claim_id}:{hashlib.sha256(text.encode()).hexdigest()}"
+        decision_id = request.decision_id
+        stated = {
+            name: getattr(request, name)
+            for name in ("reason", "category", "severity")
+            if getattr(request, name)
+        }
+        if request.verdict == "correct":
+            approval = ApprovalRequest.model_validate(stated)
+            made = self._judgements.approve(decision_id, approval, Speaker(who), key)
+            return str(made.record["judgement_id"])
         if request.verdict == "incorrect":
-            mark = MarkRequest(reason=str(request.reason), marked_by=who)
-            return {"mark_id": self._corrections.mark(request.decision_id, mark, key).record["mark_id"]}
-        if request.verdict == "corrected":
-            right = CorrectionRequest(correction=request.output, corrected_by=who, reason=request.reason)
-            made = self._corrections.correct(request.decision_id, right, key).record
-            return {"correction_id": made["correction_id"]}
-        return {}
+            mark = MarkRequest.model_validate({**stated, "marked_by": who})
+            return str(self._corrections.mark(decision_id, mark, key).record["mark_id"])
+        right = {"patch": request.patch} if request.patch is not None else {"correction": request.output}
+        correction = CorrectionRequest.model_validate({**stated, **right, "corrected_by": who})
+        return str(self._corrections.correct(decision_id, correction, key).record["correction_id"])
 
     def _unjudged(self, decision_id: str) -> Record:
         record = self._decisions.get(decision_id)
@@ -371,14 +378,22 @@ def _item(queue: Queue, decision_id: str) -> Item:
 
 
 def _check(request: AnswerRequest) -> None:
-    for name in ("reason", "category", "severity", "output"):
+    for name in ("reason", "category", "severity", "output", "patch"):
         jsontext.check(getattr(request, name), name)
     if request.verdict == "incorrect" and request.reason is None:
         raise Invalid.of([FieldError("reason", "is missing: an incorrect decision needs one")])
-    if request.verdict == "corrected" and "output" not in request.model_fields_set:
-        raise Invalid.of([FieldError("output", "is missing: the output that is right")])
-    if request.verdict != "corrected" and "output" in request.model_fields_set:
-        raise Invalid.of([FieldError("output", "belongs to the verdict corrected")])
+    right = request.model_fields_set & {"output", "patch"}
+    if request.verdict == "corrected":
+        if len(right) != 1 or (right == {"patch"} and request.patch is None):
+            raise Invalid.of(
+                [FieldError("output", "give the output that is right, or a patch of the recorded one")]
+            )
+        if request.category is not None or request.severity is not None:
+            raise Invalid.of(
+                [FieldError("category", "category and severity belong to correct and incorrect")]
+            )
+    elif right:
+        raise Invalid.of([FieldError(min(right), "belongs to the verdict corrected")])
 
 
 def _done(event: Event, reviewer: str) -> Record:
@@ -395,9 +410,7 @@ def _said(row: Mapping[str, Any]) -> Record:
         "answer_id": row["answer_id"],
         "reviewer": row["reviewer"],
         "verdict": row["verdict"],
-        "mark_id": row["mark_id"],
-        "correction_id": row["correction_id"],
-        "reason": row["reason"] or row["correction_reason"],
+        **{name: row[name] for name in ("judgement_id", "reason", "category", "severity", "withdrawn")},
         "output": jsontext.stored(row["output"]),
         "recorded_at": row["recorded_at"],
     }

@@ -14,12 +14,12 @@ def veiled(record: Record, kept_back: Collection[str]) -> Record:
 
     Args:
         record: a decision with everything said about it.
-        kept_back: ids of the marks and corrections to leave out.
+        kept_back: ids of the judgements to leave out.
     """
+    if not kept_back:
+        return record
     marks = [mark for mark in record["marks"] if mark["mark_id"] not in kept_back]
     corrections = [one for one in record["corrections"] if one["correction_id"] not in kept_back]
-    if len(marks) == len(record["marks"]) and len(corrections) == len(record["corrections"]):
-        return record
     # How many there are and which of them counts would say something, too.
     shown = {
         **record,
@@ -33,3 +33,11 @@ def veiled(record: Record, kept_back: Collection[str]) -> Record:
     if truth is not None and truth["correction_id"] in kept_back:
         shown["ground_truth"] = None
     return shown
+
+
+def veiled_history(history: Record, kept_back: Collection[str]) -> Record:
+    """A decision's history without some judgements, and without what speaks of them."""
+    items = [
+        one for one in history["items"] if one["id"] not in kept_back and one["subject_id"] not in kept_back
+    ]
+    return {**history, "items": items, WITHHELD: True} if kept_back else history

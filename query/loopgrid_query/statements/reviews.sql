@@ -49,17 +49,18 @@ LIMIT $size;
 -- name: review_sample_disagreement
 -- Decisions about which people, or two evaluations of one name, say different things; a person's newest word counts.
 WITH said AS (
-    SELECT decision_id, coalesce(marked_by, mark_id) AS who, 'incorrect' AS what, recorded_at FROM marks
-    UNION ALL
-    SELECT decision_id, reviewer, 'correct', recorded_at FROM review_answers WHERE verdict = 'correct'
-    UNION ALL
-    SELECT decision_id, corrected_by, 'incorrect', recorded_at FROM corrections
+    SELECT decision_id, coalesce(lower(trim(said_by)), judgement_id) AS who, event, output, position
+    FROM judgements
+    WHERE event IN ('mark', 'approval', 'correction') AND NOT withdrawn
 ),
 newest AS (
-    SELECT decision_id, who, arg_max(what, recorded_at) AS what FROM said GROUP BY ALL
+    SELECT decision_id, who, arg_max(event = 'approval', position) AS what FROM said GROUP BY ALL
 ),
 outputs AS (
-    SELECT decision_id, corrected_by, arg_max(CAST(output AS VARCHAR), position) AS output FROM corrections GROUP BY ALL
+    SELECT decision_id, who, arg_max(CAST(output AS VARCHAR), position) AS output
+    FROM said
+    WHERE event = 'correction'
+    GROUP BY ALL
 ),
 disputed AS (
     SELECT decision_id FROM newest GROUP BY decision_id HAVING count(DISTINCT what) > 1
@@ -92,11 +93,10 @@ LIMIT $size;
 
 -- name: review_answers_of
 -- The answers of a queue with what they brought forth, oldest first.
-SELECT a.answer_id, a.decision_id, a.reviewer, a.verdict, a.mark_id, a.correction_id, m.reason, c.reason AS correction_reason,
-       c.output, a.recorded_at
+SELECT a.answer_id, a.decision_id, a.reviewer, a.verdict, a.judgement_id, j.reason, j.category, j.severity, j.output,
+       j.withdrawn, a.recorded_at
 FROM review_answers AS a
-LEFT JOIN marks AS m ON m.mark_id = a.mark_id
-LEFT JOIN corrections AS c ON c.correction_id = a.correction_id
+JOIN judgements AS j ON j.judgement_id = a.judgement_id
 WHERE a.review_id = $review_id
 ORDER BY a.position;
 

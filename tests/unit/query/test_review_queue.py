@@ -72,7 +72,7 @@ def test_an_item_that_wants_three_answers_takes_three_of_different_reviewers():
         assert claims(queue, who) == "d0"
     assert claims(queue, "dan") is None
     for who in ("ann", "bob", "cid"):
-        happens(queue, happened.ANSWER, "d0", who)
+        happens(queue, happened.ANSWER, "d0", who, judgement_id="apr_1")
 
     assert claims(queue, "ann") is None
     assert claims(queue, "dan") is None
@@ -89,7 +89,7 @@ def test_a_closed_queue_gives_nothing(queue):
 def test_progress_counts_answers_what_remains_and_each_reviewer():
     queue = made(wanted=2)
     claims(queue, "ann")
-    happens(queue, happened.ANSWER, "d0", "ann")
+    happens(queue, happened.ANSWER, "d0", "ann", judgement_id="apr_1")
     claims(queue, "bob")
     happens(queue, happened.SKIP, "d0", "bob", reason="no idea")
     claims(queue, "bob")

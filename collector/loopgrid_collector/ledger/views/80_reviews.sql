@@ -43,7 +43,7 @@ FROM store.review_event_rows AS r
 LEFT JOIN closed AS c ON c.review_id = r.review_id
 WHERE r.entry_type = 'review';
 
--- One row per answer of a reviewer. What it said of the decision is the mark or correction that it brought forth.
+-- One row per answer of a reviewer. What it said of the decision is the judgement that it brought forth.
 CREATE OR REPLACE VIEW main.review_answers AS
 SELECT
     entry_id                                                                     AS answer_id,
@@ -51,8 +51,7 @@ SELECT
     decision_id,
     actor                                                                        AS reviewer,
     json_extract_string(body, '$.verdict')                                       AS verdict,
-    json_extract_string(body, '$.mark_id')                                       AS mark_id,
-    json_extract_string(body, '$.correction_id')                                 AS correction_id,
+    json_extract_string(body, '$.judgement_id')                                  AS judgement_id,
     recorded_at,
     commit_id,
     position,
