@@ -19,7 +19,7 @@ from tests.support.server import COMMAND, RunningServer, running_server, without
 
 pytestmark = pytest.mark.integration
 
-WAIT_S = 60
+WAIT_S = 15
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp.exe"
 
 
@@ -84,7 +84,8 @@ class Desk:
 def judged(server: RunningServer, decision_id: str) -> list[tuple[str, str, Any]]:
     """What people said about a decision."""
     answer = LoopGrid(endpoint=server.api).sql(
-        "SELECT event, said_by, coalesce(reason, output) FROM judgements WHERE decision_id = $1 ORDER BY position",
+        "SELECT event, said_by, coalesce(reason, CAST(output AS VARCHAR)) "
+        "FROM judgements WHERE decision_id = $1 ORDER BY position",
         [decision_id],
     )
     return [tuple(row) for row in answer["rows"]]

@@ -14,7 +14,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from loopgrid_query.cli.connection import Connection, Endpoint
 from loopgrid_query.cli.console import stdout
 from loopgrid_query.cli.errors import CliError
 from loopgrid_query.cli.gist import plain
+from loopgrid_query.cli.keyboard import Keyboard
 from loopgrid_query.cli.review_page import difference, editable, edited, page
 from loopgrid_query.cli.reviews import AsReviewer, Queue, found, path_of
 
@@ -63,17 +63,25 @@ def review(
         raise CliError("loopgrid review asks a person and needs a terminal; programs use POST /v1/reviews.")
     with Connection(endpoint) as connection:
         named = found(connection, queue)
-        desk = Desk(connection, stdout(), named["review_id"], named["name"], reviewer)
-        return desk.work()
+        with Keyboard() as keyboard:
+            desk = Desk(connection, stdout(), keyboard, named["review_id"], named["name"], reviewer)
+            return desk.work()
 
 
 class Desk:
     """One reviewer's session with one queue."""
 
     def __init__(
-        self, connection: Connection, out: Console, review_id: str, name: str, reviewer: str | None
+        self,
+        connection: Connection,
+        out: Console,
+        keyboard: Keyboard,
+        review_id: str,
+        name: str,
+        reviewer: str | None,
     ) -> None:
         self._connection = connection
+        self._keyboard = keyboard
         self._out = out
         self._review_id = review_id
         self._name = plain(name, one_line=True)
@@ -160,9 +168,7 @@ class Desk:
     def _edited(self, output: Any, *, in_line: bool) -> Verdict | None:
         text = editable(output)
         while True:
-            written = (
-                self._typed_over(output) if in_line else _in_editor(text, is_text=isinstance(output, str))
-            )
+            written = self._typed_over(output) if in_line else self._in_editor(text, output)
             if written is None:
                 return None
             try:
@@ -222,17 +228,20 @@ class Desk:
             ) from error
 
     def _key(self) -> str:
-        return typer.getchar()
+        return self._keyboard.key()
 
     def _key_of(self, keys: str) -> str:
         while True:
             key = self._key()
-            if key in keys:
+            if key and key in keys:
                 return key
 
     def _line(self, ask: str) -> str | None:
         """A line that the reviewer types; None where nothing stands in it."""
-        return input(ask).strip() or None
+        import readline  # noqa: F401 - with it, a line can be edited
+
+        with self._keyboard.lines():
+            return input(ask).strip() or None
 
     def _typed_over(self, output: Any) -> str | None:
         """The output on one line, to be changed there."""
@@ -248,9 +257,13 @@ class Desk:
             line = json.dumps(output)
         readline.set_startup_hook(lambda: readline.insert_text(line))
         try:
-            return input("output: " if is_text else "output (JSON): ").strip() or None
+            return self._line("output: " if is_text else "output (JSON): ")
         finally:
             readline.set_startup_hook(None)
+
+    def _in_editor(self, text: str, output: Any) -> str | None:
+        with self._keyboard.lines():
+            return _in_editor(text, is_text=isinstance(output, str))
 
     def _say(self, text: str) -> None:
         self._out.print(plain(text, one_line=True))
