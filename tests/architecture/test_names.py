@@ -47,6 +47,8 @@ def test_every_public_view_of_the_design_exists():
         "aggregates", "evaluations", "possible_duplicates", "prices", "costs",
         # Who may do what, and who did.
         "access_log", "keys",
+        # Whom people are asked about, and what they answered.
+        "review_answers", "review_items", "reviews",
     }  # fmt: skip
 
 

@@ -35,7 +35,8 @@ def sql(
 
     The views are decisions, steps, marks, corrections, ground_truth, replays, experiments, spans,
     events, producers, unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates,
-    evaluations, prices, costs, keys and access_log.
+    evaluations, prices, costs, keys, access_log, reviews, review_items
+    and review_answers.
     Rows wider than the terminal are printed one below the other.
     """
     if as_json and as_csv:
