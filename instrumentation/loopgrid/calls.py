@@ -273,8 +273,8 @@ class Calls(JudgementCalls):
         if right is not None and right.startswith(REPLAY_PREFIX) and not left.startswith(REPLAY_PREFIX):
             path = f"/v1/decisions/{quote(left, safe='')}/compare/{quote(right, safe='')}"
             text = rule if rule is None or isinstance(rule, str) else json.dumps(rule)
-            query = {"equality": text, "policy": policy}
-            query = {name: word for name, word in query.items() if word is not None}
+            words = {"equality": text, "policy": policy}
+            query = {name: word for name, word in words.items() if word is not None}
             return Call("GET", path, result, query=query or None, settles=True)
         body = {"right": left} if right is None else {"left": left, "right": right}
         if rule is not None:

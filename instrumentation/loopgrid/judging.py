@@ -6,12 +6,14 @@ They are part of `Calls`, which has what they need in common.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from loopgrid.errors import Invalid
 from loopgrid.request import ABSENT, Call, as_json, new_key
-from loopgrid.results import CorrectionRecord, History, JudgementRecord, MarkRecord, OutcomePage
+from loopgrid.results import CorrectionRecord, History, JudgementRecord, MarkRecord, OutcomePage, Result
+
+R = TypeVar("R", bound=Result)
 
 
 class JudgementCalls:
@@ -266,6 +268,6 @@ def _path(decision_id: str) -> str:
     return f"/v1/decisions/{quote(decision_id, safe='')}"
 
 
-def _said(decision_id: str, verb: str, result: Any, body: Mapping[str, Any], key: str | None) -> Any:
+def _said(decision_id: str, verb: str, result: type[R], body: Mapping[str, Any], key: str | None) -> Call[R]:
     path = f"{_path(decision_id)}/{verb}"
     return Call("POST", path, result, body=body, settles=True, key=key or new_key())

@@ -150,14 +150,20 @@ class Decisions:
         (row,) = self._completed([self.row(decision_id)])
         record = decision_record(row)
         parameters = {"decision_id": decision_id}
-        for name in ("marks", "corrections", "replays"):
-            rows = self._reader.rows(f"decision_{name}", parameters)
-            record[name] = [entry_record(row) for row in rows]
-        truth = self._reader.row("decision_ground_truth", decision_id=decision_id)
+        # What the record says is not there is not looked for: these read everything that was ever said.
+        there = {"marks": row["incorrect"], "corrections": row["corrected"], "replays": True}
+        for name, any_ in there.items():
+            rows = self._reader.rows(f"decision_{name}", parameters) if any_ else []
+            record[name] = [entry_record(each) for each in rows]
+        truth = self._reader.row("decision_ground_truth", **parameters) if row["corrected"] else None
         record["ground_truth"] = None if truth is None else entry_record(truth)
-        outcomes = self._reader.rows("decision_outcomes", parameters)
-        record["outcomes"] = [entry_record(row) for row in outcomes]
+        outcomes = self._reader.rows("decision_outcomes", parameters) if self._has_outcome(row) else []
+        record["outcomes"] = [entry_record(each) for each in outcomes]
         return record
+
+    def _has_outcome(self, row: Row) -> bool:
+        metadata = row["metadata"]
+        return metadata is not None and self._reader.row("knows_outcome", metadata=metadata) is not None
 
     def list(self, words: Iterable[tuple[str, str]]) -> Record:
         """A page of decisions, newest first.

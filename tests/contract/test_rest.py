@@ -137,7 +137,7 @@ def test_any_json_is_an_input_and_an_output(api, value):
 
 def test_a_decision_shows_every_field_of_the_schema_and_what_was_said_about_it(api):
     decision = api.record()
-    relations = {"marks", "corrections", "replays", "ground_truth"}
+    relations = {"marks", "corrections", "replays", "ground_truth", "outcomes"}
 
     assert set(decision) == {field.path.partition(".")[0] for field in FIELDS} | relations
 
@@ -420,7 +420,9 @@ def test_a_mark_is_appended_and_shown(api):
     decision = api.client.get(f"/v1/decisions/{decision_id}").json()
 
     assert answer.status_code == 201
-    assert set(answer.json()) == {"mark_id", "decision_id", "reason", "marked_by", "recorded_at"}
+    assert set(answer.json()) == {
+        "mark_id", "decision_id", "reason", "category", "severity", "marked_by", "recorded_at",
+    }  # fmt: skip
     assert decision["incorrect"] is True
     assert [mark["mark_id"] for mark in decision["marks"]] == [answer.json()["mark_id"]]
 
@@ -529,7 +531,7 @@ def test_the_server_says_that_it_lives_and_is_ready(api):
 def test_the_description_of_the_api_names_every_address_its_answers_and_its_problems(api):
     described = api.client.get("/openapi.json").json()
 
-    assert len(described["paths"]) == 19
+    assert len(described["paths"]) == 27
     for methods in described["paths"].values():
         for operation in methods.values():
             assert operation["summary"]

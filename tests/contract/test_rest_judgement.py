@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from loopgrid import AsyncLoopGrid, LoopGrid
+from loopgrid.errors import Invalid
+from loopgrid_query.cli.app import run
 from tests.contract.rest import Api, running_api
 
 REFUND = {"action": "refund", "amount": 1}
@@ -327,3 +331,56 @@ def test_exports_take_the_same_policies_and_know_what_was_withdrawn(api, decisio
     assert (standing("majority")["correction_id"], standing("adjudicated")["correction_id"]) == (one, None)
     said(api, decision, "withdraw", subject_id=one, reason="no", said_by="ana")
     assert (standing("majority")["correction_id"] != one, standing("majority")["withdrawn"]) == (True, [one])
+
+
+def test_both_clients_say_it_all(api, decision):
+    endpoint = str(api.client.base_url)
+    with LoopGrid(endpoint=endpoint) as grid:
+        one = grid.attach_correction(
+            decision, patch=[{"op": "replace", "path": "/amount", "value": 2}], corrected_by="ana"
+        )
+        two = grid.attach_correction(decision, correction="two", corrected_by="ben")
+        grid.dispute(decision, two.correction_id, said_by="ana")
+        grid.mark_correct(decision, reason="fine", said_by="dan")
+        grid.adjudicate(decision, one.correction_id, reason="Policy 7", said_by="cleo")
+        with pytest.raises(Invalid):
+            grid.attach_correction(decision, corrected_by="ana")
+        assert grid.get_decision(decision).ground_truth.output == {"action": "deny", "amount": 2}
+        assert grid.report_outcome("ticket", "1", outcome="closed").outcomes[0].decision_id is None
+
+    async def others() -> list[str]:
+        async with AsyncLoopGrid(endpoint=endpoint) as grid:
+            agreed = await grid.agree(decision, two.correction_id, said_by="dan")
+            await grid.withdraw(decision, agreed.judgement_id, reason="no", said_by="dan")
+            return [event.event for event in (await grid.history(decision)).events]
+
+    assert asyncio.run(others()) == [
+        "recorded", "correction", "correction", "dispute", "approval", "adjudication",
+        "agreement", "withdrawal",
+    ]  # fmt: skip
+
+
+def test_the_command_line_says_it_and_shows_the_history(api, decision, capsys):
+    at = ["--endpoint", str(api.client.base_url)]
+    one = corrected(api, decision, "one", "ana")
+
+    assert run(["agree", decision, one, "--by", "ben", *at]) == 0
+    assert run(["mark", decision, "--correct", "--by", "cleo", *at]) == 0
+    assert run(["adjudicate", decision, one, "--reason", "Policy 7", "--by", "cleo", *at]) == 0
+    assert run(["withdraw", decision, one, "--reason", "Mistaken", "--by", "ben", *at]) == 2
+    assert run(["withdraw", decision, one, "--reason", "Mistaken", "--by", "ana", *at]) == 0
+    capsys.readouterr()
+    assert run(["history", decision, *at]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert f"correction {one} by ana" in lines[1]
+    assert lines[1].endswith("(withdrawn)")
+
+
+def test_an_outcome_key_of_any_letters_finds_its_decision(api):
+    decision = api.record(metadata={'größe/"~': "7"})["decision_id"]
+    report = {"key": 'größe/"~', "value": "7", "outcome": 1}
+    (item,) = api.client.post("/v1/outcomes", json=report).json()["items"]
+
+    assert item["decision_id"] == decision

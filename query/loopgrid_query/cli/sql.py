@@ -33,10 +33,10 @@ def sql(
 ) -> None:
     """Run a read-only query over the ledger.
 
-    The views are decisions, steps, marks, corrections, ground_truth, replays, experiments, spans,
-    events, producers, unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates,
-    evaluations, prices, costs, keys, access_log, reviews, review_items
-    and review_answers.
+    The views are decisions, steps, marks, corrections, judgements, ground_truth,
+    ground_truth_majority, ground_truth_adjudicated, outcomes, replays, experiments, spans, events,
+    producers, unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates,
+    evaluations, prices, costs, reviews, review_items, review_answers, keys and access_log.
     Rows wider than the terminal are printed one below the other.
     """
     if as_json and as_csv:

@@ -106,7 +106,7 @@ FROM as_of_store_truth_rows
 WHERE policy = $policy AND decision_id = $decision_id;
 
 -- name: export_standing
--- What some decisions rest on now, how many marks they got since a commit, and what of before was withdrawn since.
+-- What some decisions rest on now, and what was marked or withdrawn since a commit.
 SELECT asked.decision_id, truth.correction_id, truth.corrected_by, coalesce(said.marks, 0) AS marks,
        coalesce(gone.withdrawn, []) AS withdrawn
 FROM page AS asked

@@ -60,6 +60,11 @@ ORDER BY position;
 -- One outcome beside every decision that states its business key, at most a thousand.
 SELECT * EXCLUDE (position, digest) FROM outcomes WHERE outcome_id = $outcome_id ORDER BY decision_id LIMIT 1000;
 
+-- name: knows_outcome
+-- Whether an outcome was reported under a business key among some metadata; reads no decision.
+SELECT true AS known FROM store.outcome_rows
+WHERE json_extract_string(CAST($metadata AS JSON), place) = value LIMIT 1;
+
 -- name: decision_outcomes
 -- The outcomes under the business keys of a decision, oldest first.
 SELECT * EXCLUDE (position, digest) FROM outcomes WHERE decision_id = $decision_id ORDER BY position LIMIT 1000;

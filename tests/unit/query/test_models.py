@@ -124,7 +124,7 @@ def test_a_value_of_the_wrong_form_is_refused_where_it_stands(changed, place):
     [
         (models.MarkRequest, {}),
         (models.MarkRequest, {"reason": " "}),
-        (models.CorrectionRequest, {"corrected_by": "a"}),
+        (models.CorrectionRequest, {"patch": [], "corrected_by": "a"}),
         (models.ReplayRequest, {"decision_id": "x"}),
         (models.ReplayRequest, {"decision_id": WHOLE_DECISION["decision_id"], "overrides": None}),
         (models.SqlRequest, {"query": ""}),

@@ -12,7 +12,7 @@ from loopgrid_query.queries import Query, load_queries
 
 PUBLIC = set(
     "decisions steps marks corrections ground_truth replays experiments spans events producers quarantine "
-    "conflicts commits prices".split()
+    "conflicts commits prices judgements ground_truth_majority ground_truth_adjudicated outcomes".split()
 )
 STATEMENTS = [query for query in load_queries().values() if query.sql.startswith("SELECT")]
 

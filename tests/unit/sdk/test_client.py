@@ -207,7 +207,7 @@ def test_the_attributes_of_an_answer_are_the_fields_of_the_decision_record():
     tops = {field.path.partition(".")[0] for field in FIELDS}
     told = set(DecisionRecord.__annotations__) - {"_nested"}
 
-    assert told == tops | {"marks", "corrections", "replays", "ground_truth"}
+    assert told == tops | {"marks", "corrections", "replays", "ground_truth", "outcomes"}
     for name, kind in DecisionRecord._nested.items():
         members = {field.path.partition(".")[2] for field in FIELDS if field.path.startswith(f"{name}.")}
         assert not members or set(kind.__annotations__) == members

@@ -231,30 +231,34 @@ SELECT * FROM store.truth_rows WHERE policy = 'majority';
 CREATE OR REPLACE VIEW main.ground_truth_adjudicated AS
 SELECT * FROM store.truth_rows WHERE policy = 'adjudicated';
 
+-- Outcomes as they were reported. place: JSON pointer to the business key in metadata.
+CREATE OR REPLACE VIEW store.outcome_rows AS
+SELECT
+    entry_id AS outcome_id,
+    json_extract_string(body, '$.key')    AS key,
+    '/' || replace(replace(json_extract_string(body, '$.key'), '~', '~0'), '/', '~1') AS place,
+    json_extract_string(body, '$.value')  AS value,
+    json_extract(body, '$.outcome')       AS outcome,
+    CAST(json_extract_string(body, '$.occurred_at') AS TIMESTAMP) AS occurred_at,
+    actor                                 AS reported_by,
+    recorded_at, commit_id, position,
+    lower(hex(digest))                    AS digest
+FROM store.standing_rows
+WHERE entry_type = 'outcome';
+
 -- One row per outcome and decision that states its business key (a fact of the same name and value in metadata); one
 -- with nulls where no decision does yet. decisions and outcomes count who shares the key, so that ambiguity shows.
 CREATE OR REPLACE VIEW main.outcomes AS
-WITH reported AS (
-    SELECT
-        entry_id AS outcome_id,
-        json_extract_string(body, '$.key')    AS key,
-        json_extract_string(body, '$.value')  AS value,
-        json_extract(body, '$.outcome')       AS outcome,
-        CAST(json_extract_string(body, '$.occurred_at') AS TIMESTAMP) AS occurred_at,
-        actor                                 AS reported_by,
-        recorded_at, commit_id, position,
-        lower(hex(digest))                    AS digest
-    FROM store.standing_rows
-    WHERE entry_type = 'outcome'
-),
-names AS (SELECT DISTINCT key, CAST(to_json(key) AS VARCHAR) AS written FROM reported),
+WITH reported AS (SELECT * FROM store.outcome_rows),
+names AS (SELECT DISTINCT key, place, CAST(to_json(key) AS VARCHAR) AS written FROM reported),
 stated AS (
     SELECT
         replace(CAST(span.trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span.span_id) AS decision_id,
         names.key,
-        json_extract_string(span.metadata, '/' || replace(replace(names.key, '~', '~0'), '/', '~1')) AS value
+        json_extract_string(span.metadata, names.place) AS value
     FROM store.span_rows AS span
-    JOIN names ON contains(span.metadata, names.written)
+    -- Only to read less; where a letter is written as an escape, the name may stand there in another form.
+    JOIN names ON contains(span.metadata, names.written) OR contains(span.metadata, '\')
     WHERE span.kind = 'decision'
 )
 SELECT
