@@ -345,7 +345,7 @@ def test_both_clients_say_it_all(api, decision):
         grid.adjudicate(decision, one.correction_id, reason="Policy 7", said_by="cleo")
         with pytest.raises(Invalid):
             grid.attach_correction(decision, corrected_by="ana")
-        assert grid.get_decision(decision).ground_truth.output == {"action": "deny", "amount": 2}
+        assert grid.get_decision(decision)["ground_truth"]["output"] == {"action": "deny", "amount": 2}
         assert grid.report_outcome("ticket", "1", outcome="closed").outcomes[0].decision_id is None
 
     async def others() -> list[str]:
