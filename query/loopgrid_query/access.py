@@ -44,6 +44,8 @@ def needed(method: str, path: str) -> Scope | None:
     steps = tuple(step for step in path.split("/") if step)
     if steps[:2] == ("v1", "keys"):
         return Scope.ADMIN
+    if steps[:2] == ("v1", "reviews") and method in _READING | {"POST"}:
+        return Scope.REVIEW
     if method in _READING:
         return Scope.READ
     if steps[:1] == ("v1",) and method == "POST":
@@ -99,6 +101,13 @@ class Asking:
     def closed_views(self) -> frozenset[str]:
         """Views that its key may not read."""
         return frozenset() if self.key is None or self.key.may(Scope.ADMIN) else ADMINS_VIEWS
+
+    @property
+    def blind_reviewer(self) -> str | None:
+        """Who shall not see others' answers before giving one; None for who may not review, and admins."""
+        if self.key is None or not self.key.may(Scope.REVIEW) or self.key.may(Scope.ADMIN):
+            return None
+        return self.key.who
 
     def said_by(self, named: str | None, name: str) -> str | None:
         """Who is on record as having said something: the key's person, or whom the request names.

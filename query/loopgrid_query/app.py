@@ -25,6 +25,7 @@ from loopgrid_query.routes import (
     pages,
     prices,
     replays,
+    reviews,
     sql,
 )
 from loopgrid_query.routes.common import ANY_REFUSAL
@@ -41,6 +42,7 @@ compare, read with SQL. Errors are problem documents (RFC 9457) that say what to
 _TAGS: Final = [
     {"name": "decisions", "description": "what was decided, with everything it saw"},
     {"name": "judgement", "description": "what people say about it; appended, never an edit"},
+    {"name": "review", "description": "queues of decisions for people to judge"},
     {"name": "replay", "description": "a past decision again, with something changed"},
     {"name": "export", "description": "decisions and corrections as training and test data, with lineage"},
     {"name": "sql", "description": "the public views"},
@@ -93,7 +95,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
-    for part in (decisions, judgements, replays, compare, exports, sql, prices, keys, health):
+    for part in (decisions, judgements, reviews, replays, compare, exports, sql, prices, keys, health):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)

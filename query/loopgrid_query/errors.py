@@ -80,3 +80,7 @@ class SqlTooCostly(QueryError):
 
 class SqlBusy(QueryError):
     """As many statements run as may run at once; nothing was started."""
+
+
+class NotInstalled(QueryError):
+    """It is done with a library that this server was installed without."""

@@ -67,6 +67,16 @@ def new_price_book_id() -> str:
     return "prc_" + os.urandom(_ENTRY_ID_BYTES).hex()
 
 
+def new_review_id() -> str:
+    """A random id of a review queue."""
+    return "rev_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
+def new_review_event_id() -> str:
+    """A random id of something that happened to a review queue."""
+    return "rve_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
 def new_replay_id() -> str:
     """A random replay id."""
     return "rpl_" + os.urandom(_ENTRY_ID_BYTES).hex()

@@ -402,6 +402,9 @@ class DecisionWhole(Decision):  # type: ignore[misc, valid-type]  # made at run 
     replays: list[Replay]
     ground_truth: GroundTruth | None
     outcomes: list[Outcome]
+    withheld_for_review: bool | None = Field(
+        None, description="there only where `true`: answers of other reviewers are not shown to this key yet"
+    )
 
 
 class DecisionPage(BaseModel):

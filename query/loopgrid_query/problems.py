@@ -52,6 +52,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     errors.SqlRefused: Kind(HTTPStatus.FORBIDDEN, "sql-refused", "The statement is not allowed"),
     errors.SqlInvalid: Kind(HTTPStatus.BAD_REQUEST, "sql-invalid", "The statement cannot run"),
     errors.SqlTooCostly: Kind(HTTPStatus.BAD_REQUEST, "sql-too-costly", "The statement was stopped"),
+    errors.NotInstalled: Kind(HTTPStatus.NOT_IMPLEMENTED, "not-installed", "An extra is not installed"),
     errors.SqlBusy: Kind(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Try again in a moment"),
     Unauthenticated: Kind(HTTPStatus.UNAUTHORIZED, "unauthenticated", "An API key is needed"),
     Forbidden: Kind(HTTPStatus.FORBIDDEN, "forbidden", "The API key may not do this"),

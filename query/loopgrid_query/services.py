@@ -20,6 +20,7 @@ from loopgrid_query.outcomes import Outcomes
 from loopgrid_query.prices import Prices
 from loopgrid_query.queries import Reader
 from loopgrid_query.replay.replays import Replays
+from loopgrid_query.review.reviews import Reviews
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Services:
     prices: Prices
     keys: Keys
     exports: Exports
+    reviews: Reviews
 
     @classmethod
     def on(cls, ledger: Ledger, ingest: Ingest, guard: Guard, limits: SqlLimits) -> Self:
@@ -47,11 +49,13 @@ class Services:
         locks = KeyedLocks()
         exports = Exports(ledger)
         replays = Replays(reader, ingest, decisions)
+        corrections = Corrections(reader, ingest, decisions, locks)
+        judgements = Judgements(reader, ingest, decisions, exports, locks)
         return cls(
             reader=reader,
             decisions=decisions,
-            corrections=Corrections(reader, ingest, decisions, locks),
-            judgements=Judgements(reader, ingest, decisions, exports, locks),
+            corrections=corrections,
+            judgements=judgements,
             outcomes=Outcomes(reader, ingest),
             replays=replays,
             comparisons=Comparisons(reader, decisions, replays),
@@ -59,4 +63,5 @@ class Services:
             prices=Prices(reader, ingest),
             keys=Keys(guard),
             exports=exports,
+            reviews=Reviews(reader, ingest, decisions, corrections, judgements),
         )

@@ -49,6 +49,8 @@ def test_every_public_view_of_the_design_exists():
         "ground_truth_adjudicated", "ground_truth_majority", "judgements", "outcomes",
         # Who may do what, and who did.
         "access_log", "keys",
+        # Whom people are asked about, and what they answered.
+        "review_answers", "review_items", "reviews",
     }  # fmt: skip
 
 

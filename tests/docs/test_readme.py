@@ -69,8 +69,8 @@ def test_the_readme_names_every_command_and_only_those():
 def test_the_readme_names_the_commands_without_json():
     without = [" ".join(command) for command in _commands() if "--json" not in _help_of(*command)]
 
-    assert without == ["demo"]
-    assert "all but `demo` have `--json`" in README.read_text("utf-8")
+    assert without == ["demo", "review"]
+    assert "all but `demo` and `review` have `--json`" in README.read_text("utf-8")
 
 
 def test_the_help_of_sql_names_every_view():

@@ -22,6 +22,8 @@ from loopgrid_query.cli import (
     pricing,
     renormalizing,
     replays,
+    review,
+    reviews,
     serving,
     sql,
     verifying,
@@ -80,6 +82,8 @@ app.command(epilog=example(f"loopgrid history {EXAMPLE_ID}"))(judging.history)
 app.command(epilog=example("loopgrid outcome order 4711", """--outcome '{"refund": "accepted"}'"""))(
     judging.outcome
 )
+app.command(epilog=example("loopgrid review 'week 12' --as dana"))(review.review)
+app.add_typer(reviews.app, name="reviews")
 app.command(
     epilog=example(f"loopgrid replay {EXAMPLE_ID}", "--override prompt.version=2 --app support_agent")
 )(replays.replay)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], "�")
+# They turn the direction of the text around them, and so show another order than there is.
+_TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160), *_TURNING], "�")
 _CONTROLS_EXCEPT_LAYOUT = {code: mark for code, mark in _CONTROLS.items() if chr(code) not in "\n\t"}
 
 

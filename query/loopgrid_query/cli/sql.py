@@ -36,7 +36,7 @@ def sql(
     The views are decisions, steps, marks, corrections, judgements, ground_truth,
     ground_truth_majority, ground_truth_adjudicated, outcomes, replays, experiments, spans, events,
     producers, unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates,
-    evaluations, prices, costs, keys and access_log.
+    evaluations, prices, costs, reviews, review_items, review_answers, keys and access_log.
     Rows wider than the terminal are printed one below the other.
     """
     if as_json and as_csv:

@@ -11,6 +11,7 @@ from loopgrid.schema import FIELDS
 from loopgrid_query import models
 from loopgrid_query.filters import DEFAULT_LIMIT, FILTERS, MAX_LIMIT, METADATA_PREFIX
 from loopgrid_query.instants import FORM
+from loopgrid_query.review.veil import veiled
 from loopgrid_query.routes.common import (
     Asked,
     DecisionIdInPath,
@@ -107,9 +108,17 @@ def list_decisions(request: Request, domain: Domain, asked: Asked) -> Response:
 @router.get(
     "/{decision_id}", response_model=models.DecisionWhole, responses=_ADDRESS, summary="Get a decision"
 )
-def get(decision_id: DecisionIdInPath, domain: Domain) -> Response:
-    """The record with its marks, corrections, replays and ground truth."""
-    return answer(domain.decisions.get(decision_id))
+def get(decision_id: DecisionIdInPath, domain: Domain, asked: Asked) -> Response:
+    """The record with its marks, corrections, replays and ground truth.
+
+    To a key that may review, what others answered in an open review queue is not shown before it has answered
+    itself; `withheld_for_review` says so.
+    """
+    record = domain.decisions.get(decision_id)
+    reviewer = asked.blind_reviewer
+    if reviewer is not None:
+        record = veiled(record, domain.reviews.kept_back(decision_id, reviewer))
+    return answer(record)
 
 
 @router.get(

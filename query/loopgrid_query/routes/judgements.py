@@ -9,8 +9,10 @@ from fastapi import APIRouter, Query, Response
 
 from loopgrid_query import judgement_models as models
 from loopgrid_query.access import Asking
+from loopgrid_query.errors import NotFound
 from loopgrid_query.judgement import Made, Speaker
 from loopgrid_query.models import POLICY, Policy
+from loopgrid_query.review.veil import veiled_history
 from loopgrid_query.routes.common import Asked, DecisionIdInPath, Domain, IdempotencyKey, answer, refusals
 
 router: Final = APIRouter(prefix="/v1", tags=["judgement"])
@@ -102,9 +104,16 @@ def adjudicate(
     responses=_ADDRESS,
     summary="Get everything that happened to a decision",
 )
-def history(decision_id: DecisionIdInPath, domain: Domain) -> Response:
-    """Every event in order, with who, when and commit; also what was withdrawn or superseded since."""
-    return answer(domain.judgements.history(decision_id))
+def history(decision_id: DecisionIdInPath, domain: Domain, asked: Asked) -> Response:
+    """Every event in order, with who, when and commit; also what was withdrawn or superseded since.
+
+    To a key that is to answer the decision in a review queue, what others answered there is not shown yet.
+    """
+    found = domain.judgements.history(decision_id)
+    reviewer = asked.blind_reviewer
+    if reviewer is not None:
+        found = veiled_history(found, domain.reviews.kept_back(decision_id, reviewer))
+    return answer(found)
 
 
 @router.get(
@@ -116,13 +125,20 @@ def history(decision_id: DecisionIdInPath, domain: Domain) -> Response:
 def ground_truth(
     decision_id: DecisionIdInPath,
     domain: Domain,
+    asked: Asked,
     policy: Annotated[Policy, Query(description=POLICY)] = "latest",
     as_of: Annotated[
         str | None, Query(description="number of a commit, or a moment; now, if left out", max_length=100)
     ] = None,
 ) -> Response:
-    """404 where the decision has none then."""
-    return answer(domain.judgements.truth(decision_id, policy, as_of))
+    """404 where the decision has none then, or where a reviewer is to answer first."""
+    found = domain.judgements.truth(decision_id, policy, as_of)
+    reviewer = asked.blind_reviewer
+    if reviewer is not None and found["correction_id"] in domain.reviews.kept_back(decision_id, reviewer):
+        raise NotFound(
+            f"What others say about {decision_id} is shown once {reviewer} has answered its review."
+        )
+    return answer(found)
 
 
 @router.post(
