@@ -18,7 +18,11 @@ from loopgrid_collector.dialects.loopgrid import LOOPGRID
 from loopgrid_collector.dialects.microsoft import AGENT_FRAMEWORK, SEMANTIC_KERNEL
 from loopgrid_collector.dialects.mlflow import MLFLOW
 from loopgrid_collector.dialects.openai_agents import OPENAI_AGENTS
-from loopgrid_collector.dialects.openinference import OPENINFERENCE
+from loopgrid_collector.dialects.openinference import (
+    NAMES_REQUESTED,
+    OPENAI_AGENTS_RESPONSE,
+    OPENINFERENCE,
+)
 from loopgrid_collector.dialects.pydantic_ai import PYDANTIC_AI
 from loopgrid_collector.dialects.strands import STRANDS
 from loopgrid_collector.dialects.table import Content, Dialect, Members, Source
@@ -43,8 +47,11 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     SEMANTIC_KERNEL,
     AGENT_FRAMEWORK,
     OPENAI_AGENTS,
+    NAMES_REQUESTED,
+    OPENAI_AGENTS_RESPONSE,
 )
-"""In order of precedence. Strands goes before OpenTelemetry: it writes other content under the same names."""
+"""In order of precedence. Strands goes before OpenTelemetry: it writes other content under the same names.
+The last two state no field and name no span: they say which spans others read in another way."""
 
 NAMED_FIRST: Final[tuple[str, ...]] = (
     "loopgrid",
@@ -62,6 +69,8 @@ NAMED_FIRST: Final[tuple[str, ...]] = (
     "openai_agents",
     "traceloop",
     "genai",
+    "openinference_requested",
+    "openinference_openai_agents",
 )
 """Which dialect a span that speaks several is said to speak: the most particular one."""
 

@@ -67,7 +67,7 @@ GENAI: Final = Dialect(
             Source("gen_ai.response.finish_reason", parser="finish_reasons"),
         ),
         "response_id": (Source(Key.RESPONSE_ID),),
-        "error_type": (Source(Key.ERROR_TYPE),),
+        "error_type": (Source(Key.ERROR_TYPE, parser="class_name"),),
         "session_id": (Source("gen_ai.conversation.id"), Source(Key.SESSION_ID)),
         "user_id": (Source(Key.USER_ID), Source("enduser.id")),
         "agent_name": (Source(Key.AGENT_NAME),),
@@ -109,6 +109,12 @@ GENAI: Final = Dialect(
     ),
     switches=(
         Switch(f"{_CAPTURE}=true", scope_prefix="opentelemetry.instrumentation.openai_v2"),
+        # OpenLLMetry under OpenTelemetry's names: on by default, and a failed call has none.
+        Switch(
+            "TRACELOOP_TRACE_CONTENT=true",
+            scope_prefix="opentelemetry.instrumentation.bedrock",
+            unless_failed=True,
+        ),
         Switch(f"{_CAPTURE}=SPAN_AND_EVENT"),
     ),
 )

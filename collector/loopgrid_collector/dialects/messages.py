@@ -7,7 +7,7 @@ were sent. Canonical content of the same call is the same whoever recorded it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -33,7 +33,13 @@ _ROLES: Final = {
     "function": "tool",
     "developer": "system",
     "chat": "user",
+    # Of smolagents, which sends them to the provider under these roles.
+    "tool-call": "assistant",
+    "tool-response": "user",
 }
+
+_NO_ROLE: Final = "unknown"
+"""What an instrumentation writes as the role of a message whose role it does not know."""
 
 _LANGCHAIN_TYPES: Final = frozenset({"human", "ai", "system", "tool", "function"})
 """``type`` of a LangChain message, which has no role."""
@@ -60,11 +66,15 @@ class _Text(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=
     content: str
 
 
+_Role = Literal["system", "user", "assistant", "tool"]
+_Reason = Literal["stop", "length", "tool_call", "content_filter", "error"]
+
+
 class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    role: str
+    role: _Role
     parts: list[_Text]
     name: str | None = None
-    finish_reason: str | None = None
+    finish_reason: _Reason | None = None
 
 
 _PLAIN_MESSAGES: Final = msgspec.json.Decoder(list[_Plain])
@@ -98,6 +108,8 @@ def is_canonical_messages(value: Any) -> bool:
     for message in value:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             return False
+        if not _in_our_words(message):
+            return False
         pieces = message.get("parts")
         if not isinstance(pieces, list):
             return False
@@ -105,6 +117,12 @@ def is_canonical_messages(value: Any) -> bool:
             return False
         spoken = spoken or bool(pieces)
     return spoken
+
+
+def _in_our_words(message: Message) -> bool:
+    """Whether role and finish reason are what they would be made."""
+    role, reason = message["role"], message.get("finish_reason")
+    return role == _role(role, "") and (reason is None or finish_reason(reason) == reason)
 
 
 def is_canonical_parts(value: Any) -> bool:
@@ -186,7 +204,7 @@ def _unserialised(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _role(role: Any, default: str) -> str:
-    return _ROLES.get(role, role) if isinstance(role, str) else default
+    return _ROLES.get(role, role) if isinstance(role, str) and role != _NO_ROLE else default
 
 
 def _said(value: Mapping[str, Any]) -> list[Part]:

@@ -39,7 +39,7 @@ from loopgrid_collector.otlp.attributes import Attributes
 
 __all__ = ["MAPPING_VERSION", "LogFacts", "SpanFacts", "normalise_logs", "normalise_spans"]
 
-MAPPING_VERSION: Final = 3
+MAPPING_VERSION: Final = 4
 """Version of the mapping from attributes to the decision record."""
 
 _TEXTS: Final = {

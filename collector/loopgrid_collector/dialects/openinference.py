@@ -16,6 +16,44 @@ from loopgrid_collector.dialects.table import (
     Switch,
 )
 
+_SWITCH: Final = "OPENINFERENCE_HIDE_INPUTS=false and OPENINFERENCE_HIDE_OUTPUTS=false"
+_REQUESTED: Final = "openinference_requested"
+_RESPONSE_AS_PARAMETERS: Final = "openinference_openai_agents"
+
+_NO_PARAMETERS: Final = REQUEST_BODY | {
+    # Fields of LangChain's and LlamaIndex's model objects.
+    "_type",
+    "model_name",
+    "context_window",
+    "is_chat_model",
+    "is_function_calling_model",
+    # Fields of a response: OpenAI Agents has the whole of it here.
+    "id",
+    "created_at",
+    "metadata",
+}
+
+NAMES_REQUESTED: Final = Dialect(
+    name=_REQUESTED,
+    marks=Marks(
+        scope_prefixes=(
+            "openinference.instrumentation.bedrock",
+            "openinference.instrumentation.dspy",
+            "openinference.instrumentation.litellm",
+            "openinference.instrumentation.llama_index",
+            "openinference.instrumentation.smolagents",
+        )
+    ),
+)
+"""Instrumentations that write the requested model under ``llm.model_name``, where the others write the one
+that answered."""
+
+OPENAI_AGENTS_RESPONSE: Final = Dialect(
+    name=_RESPONSE_AS_PARAMETERS,
+    marks=Marks(scope_prefixes=("openinference.instrumentation.openai_agents",)),
+)
+"""The instrumentation whose ``llm.invocation_parameters`` are copied from the response."""
+
 OPENINFERENCE: Final = Dialect(
     name="openinference",
     marks=Marks(
@@ -51,15 +89,19 @@ OPENINFERENCE: Final = Dialect(
         "model_name": (
             Source("llm.request.model_name"),
             Source("decision.request.model_name"),
-            Source("llm.invocation_parameters", path=("model",)),
+            Source("llm.invocation_parameters", path=("model",), unless=(_RESPONSE_AS_PARAMETERS,)),
             Source("input.value", path=("model",), only="openinference"),
+            # What answered stands under this name, unless nothing did or the scope is one of those below.
+            Source("llm.model_name", only=_REQUESTED, failed=False),
+            Source("llm.model_name", only="openinference", failed=True),
         ),
         "model_response_name": (
             Source("llm.response.model_name"),
-            Source("llm.model_name"),
+            Source("llm.model_name", unless=(_REQUESTED,), failed=False),
             Source("decision.response.model_name"),
             Source("decision.model_name"),
             Source("embedding.model_name"),
+            Source("output.value", path=("model",), only="openinference", failed=False),
         ),
         "input_tokens": (Source("llm.token_count.prompt"), Source("decision.token_count.input")),
         "output_tokens": (Source("llm.token_count.completion"), Source("decision.token_count.output")),
@@ -75,14 +117,17 @@ OPENINFERENCE: Final = Dialect(
             Source("llm.finish_reason", parser="finish_reasons"),
         ),
         "response_id": (Source("output.value", path=("id",), only="openinference"),),
-        "user_id": (Source("llm.invocation_parameters", path=("user",)),),
+        "user_id": (
+            Source("llm.invocation_parameters", path=("user",)),
+            Source("metadata", path=("user_id",), only="openinference"),
+        ),
         "agent_name": (Source("agent.name"),),
         "tags": (Source("tag.tags", parser="labels"),),
         "streamed": (Source("llm.invocation_parameters", path=("stream",), parser="flag"),),
     },
     members={
         "prompt_variables": (Members(key="llm.prompt_template.variables"),),
-        "model_parameters": (Members(key="llm.invocation_parameters", drop=REQUEST_BODY),),
+        "model_parameters": (Members(key="llm.invocation_parameters", drop=_NO_PARAMETERS),),
         "metadata": (Members(key="metadata", only="openinference"),),
     },
     input=(
@@ -109,5 +154,8 @@ OPENINFERENCE: Final = Dialect(
     ),
     raw_input=(Content("input.value", plain_where=("input.mime_type", "text/plain")),),
     raw_output=(Content("output.value", plain_where=("output.mime_type", "text/plain")),),
-    switches=(Switch("OPENINFERENCE_HIDE_INPUTS=false and OPENINFERENCE_HIDE_OUTPUTS=false"),),
+    switches=(
+        Switch(_SWITCH, scope_prefix="openinference.instrumentation.openai_agents", unless_failed=True),
+        Switch(_SWITCH),
+    ),
 )

@@ -93,6 +93,15 @@ def text(value: str) -> str | None:
     return value or None
 
 
+_CLASS: Final = re.compile(r"<class '([\w.]+)'>")
+
+
+def class_name(value: str) -> str | None:
+    """An error type; some emitters write the class as Python shows it, ``<class 'x.Y'>``."""
+    match = _CLASS.fullmatch(value)
+    return match[1] if match else text(value)
+
+
 def json_text(value: str) -> str | None:
     """The text of a scalar that was written as JSON: ``"LLM"`` in quotes becomes ``LLM``, ``0.2`` stays."""
     try:
@@ -263,6 +272,7 @@ TEXT: Final[dict[str, Callable[[str], str | None]]] = {
     "provider": provider,
     "provider_json": provider_json,
     "flag": text,
+    "class_name": class_name,
 }
 """Parsers of text fields, by the name that tables use."""
 

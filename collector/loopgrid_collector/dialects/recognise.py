@@ -23,10 +23,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from loopgrid.schema import Key, Kind
 from loopgrid_collector.dialects import parsers
-from loopgrid_collector.dialects.arrow import TEXT, Mask
+from loopgrid_collector.dialects.arrow import TEXT, Mask, equal, true
 from loopgrid_collector.dialects.catalogue import DIALECTS, NAMED_FIRST
 from loopgrid_collector.dialects.columns import Spans
 from loopgrid_collector.dialects.table import KindRule, Marks
@@ -59,6 +60,9 @@ _MODEL_KEYS: Final = (
     "llm.response.model_name",
     "llm.invocation_parameters",
 )
+
+_NO_CALLS: Final = (("openinference.instrumentation.llama_index", "._prepare_chat_with_tools"),)
+"""Scope and ending of the span's name: what prepares a call and says that it is one."""
 
 CONTENT_OFF: Final = "content_off"
 """Loss code: the source does not capture content."""
@@ -100,7 +104,12 @@ def recognise(spans: Spans) -> Recognised:
     encoded = spans.facts.scope_name.dictionary_encode()
     scopes = _Scopes(encoded.dictionary.to_pylist(), np.array(encoded.indices.fill_null(0)))
     speaks = {dialect.name: _marked(spans, scopes, dialect.marks) for dialect in DIALECTS}
-    return Recognised(code=_kinds(spans), speaks=speaks, dialect=_dialects(spans, speaks))
+    code = _kinds(spans)
+    for scope, ending in _NO_CALLS:
+        if scope in scopes.names:
+            prepares = true(pc.ends_with(spans.facts.name, ending)) & equal(spans.facts.scope_name, scope)
+            code[prepares] = _KINDS.index(Kind.OTHER)
+    return Recognised(code=code, speaks=speaks, dialect=_dialects(spans, speaks))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,26 +10,28 @@ CREATE OR REPLACE VIEW store.span_rows AS
 SELECT * FROM store.spans;
 
 -- Messages that arrived in log records, put together per span. Where a record carries the whole content of its call,
--- records with single messages say the same once more.
+-- records with single messages say the same once more. Messages stand in the order in which they were said, not in
+-- that in which their records arrived.
 CREATE OR REPLACE VIEW store.log_content_rows AS
 SELECT
     trace_id AS trace_key,
     span_id  AS span_key,
     '[' || coalesce(
-        string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY position) FILTER (WHERE whole),
-        string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY position) FILTER (WHERE NOT whole)
+        string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY said_ns, position) FILTER (WHERE whole),
+        string_agg(substr(input, 2, length(input) - 2), ',' ORDER BY said_ns, position) FILTER (WHERE NOT whole)
     ) || ']' AS input,
     '[' || coalesce(
-        string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY position) FILTER (WHERE whole),
-        string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY position) FILTER (WHERE NOT whole)
+        string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY said_ns, position) FILTER (WHERE whole),
+        string_agg(substr(system, 2, length(system) - 2), ',' ORDER BY said_ns, position) FILTER (WHERE NOT whole)
     ) || ']' AS system,
     '[' || coalesce(
-        string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY position) FILTER (WHERE whole),
-        string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY position) FILTER (WHERE NOT whole)
+        string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY said_ns, position) FILTER (WHERE whole),
+        string_agg(substr(output, 2, length(output) - 2), ',' ORDER BY said_ns, position) FILTER (WHERE NOT whole)
     ) || ']' AS output
 FROM (
     SELECT
         trace_id, span_id, input, system, output, position,
+        coalesce(nullif(time_ns, 0), observed_ns) AS said_ns,
         coalesce(event_name, json_extract_string(attributes, '$."event.name"'), '')
             = 'gen_ai.client.inference.operation.details' AS whole
     FROM store.logs
