@@ -2,7 +2,7 @@
 --
 -- Every timestamp is UTC. JSON columns always parse. A null says "not recorded", never "empty".
 -- Views whose names end in _rows stand in `store`, carry the physical keys (trace_key, span_key) and are
--- there for the server's own look-ups; everybody else reads the views in `main`.
+-- there for the server's own look-ups (place_key finds a row where it lies); everybody else reads the views in `main`.
 
 -- Every span: what was received, and what the dialects made of it. overlay.sql replaces this view in a ledger that
 -- holds renormalised rows, so that all others pay nothing for the possibility.
@@ -133,7 +133,8 @@ SELECT
     lower(hex(digest))                                                               AS digest,
     joined.trace_id AS trace_key,
     joined.span_id  AS span_key,
-    joined.start_ns AS start_key
+    joined.start_ns AS start_key,
+    joined.position AS place_key
 FROM joined;
 
 -- The same for a span of which nothing has been said, in logs or in entries, and which states no cost: most spans,
@@ -250,7 +251,8 @@ SELECT
         CAST(input_tokens AS VARCHAR), CAST(output_tokens AS VARCHAR), CAST(cache_read_tokens AS VARCHAR),
         CAST(cache_write_tokens AS VARCHAR), CAST(reasoning_tokens AS VARCHAR), CAST(finish_reasons AS VARCHAR),
         CAST(tags AS VARCHAR)
-    ], lambda field: field IS NOT NULL))     AS said
+    ], lambda field: field IS NOT NULL))     AS said,
+    position                                 AS place_key
 FROM store.span_rows;
 
 -- Which log records add content to a span.
