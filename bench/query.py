@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--decisions", type=int, default=200_000, help="decisions in the ledger")
     parser.add_argument("--rate", type=float, default=1000, help="spans a second that arrive meanwhile")
     parser.add_argument("--repeats", type=int, default=30, help="how often each question is asked")
-    parser.add_argument("--pages", type=int, default=1000, help="number of the page that is far from the first")
+    parser.add_argument(
+        "--pages", type=int, default=1000, help="number of the page that is far from the first"
+    )
     parser.add_argument("--clients", type=int, default=200, help="clients that ask at once")
     parser.add_argument("--keep", type=Path, help="a ledger file to make, or to use again")
     parser.add_argument("--folder", default=".", help="where the ledger is made and removed again")

@@ -25,6 +25,14 @@ MAX_RELATIVES: Final = 20_000
 MAX_CANDIDATES: Final = 4_000
 """Spans looked at, one trace after the other, for one page; beyond, the ledger reckons."""
 
+_ON_SPANS: Final = {
+    # A decision without a model of its own may take one from its kin; Pages checks that.
+    "filter_model": "filter_model_unsaid",
+    "filter_incorrect": "filter_incorrect_span",
+    "filter_corrected": "filter_corrected_span",
+}
+_FORTH: Final = ("page_candidates", "page_candidates_text", "page_reach")
+_BACK: Final = ("page_candidates_back", "page_candidates_text_back", "page_reach_back")
 _ROUND: Final = 64
 _GROWTH: Final = 4
 _MAX_ROUND: Final = 65_536
@@ -129,21 +137,34 @@ class Pages:
         """The spans of some traces, and of those that hold a record of the same calls."""
         relatives = self._within(traces)
         wanted = {_key(call) for call in calls}
-        responses = {
-            each["response_id"]
-            for each in relatives
-            if each["response_id"] is not None and (alone or _key(each) in wanted)
-        }
-        if not responses:
-            return relatives
-        named = {"responses": sorted(responses), "limit": MAX_RELATIVES + 1}
-        others = {row["trace_key"] for row in self._reader.rows("response_traces", named)} - traces
+        stated = [
+            each for each in relatives if each["response_id"] is not None and (alone or _key(each) in wanted)
+        ]
+        others = self._sharing(stated) - traces
         if not others:
             return relatives
         # Kin is told trace by trace; where a call is recorded in two, the ledger has to say it.
         if alone:
             raise _TooFar
         return [*relatives, *self._within(others)]
+
+    def _sharing(self, calls: Sequence[Row]) -> set[str]:
+        """Traces with records of some calls: of the same response id, at times that hang together with theirs."""
+        if not calls:
+            return set()
+        responses = sorted({call["response_id"] for call in calls})
+        since = min(call["start_ns"] for call in calls)
+        until = max(max(call["start_ns"], call["end_ns"]) for call in calls)
+        while True:
+            reach = {"since": since, "until": until, "limit": MAX_RELATIVES + 1}
+            rows = self._reader.rows("response_traces", {"responses": responses, **reach})
+            if len(rows) > MAX_RELATIVES:
+                raise _TooFar
+            first = min((row["since"] for row in rows), default=since)
+            last = max((row["until"] for row in rows), default=until)
+            if first >= since and last <= until:
+                return {row["trace_key"] for row in rows}
+            since, until = min(first, since), max(last, until)
 
     def _within(self, traces: set[str]) -> Sequence[Row]:
         relatives = self.relatives(sorted(traces))
@@ -161,21 +182,18 @@ class _Walk:
         self._back = back
         self._cursor = selection.cursor
         self._parameters = selection.parameters
-        # A decision without a model of its own may take one from its kin; who reads this checks that.
-        self._conditions = [
-            "filter_model_unsaid" if name == "filter_model" else name for name in selection.conditions
-        ]
+        self._conditions = [_ON_SPANS.get(name, name) for name in selection.conditions]
         # A scan of content reads much; how far to look must not depend on it.
         self._cheap = [name for name in self._conditions if name != "filter_q"] or ["filter_all"]
         self._floor, self._ceiling = _bounds(selection)
 
     def step(self, size: int) -> Sequence[Row]:
         """The next candidates, at most so many; few or none if only few of so many hold to the filters."""
-        suffix = "_back" if self._back else ""
+        of_spans, of_texts, reach = _BACK if self._back else _FORTH
         conditions, parameters = _from_cursor(self._cursor)
         parameters = {**self._parameters, **parameters}
         reached = self._reader.rows(
-            "page_reach" + suffix,
+            reach,
             {**_used(self._cheap, parameters), "floor": self._floor, "ceiling": self._ceiling, "reach": size},
             conditions=(*self._cheap, *conditions),
         )[0]
@@ -186,7 +204,7 @@ class _Walk:
         elif further:
             floor = max(floor, _first_of_microsecond(reached["start_key"]))
         found = self._reader.rows(
-            "page_candidates" + suffix,
+            of_texts if "filter_q" in self._conditions else of_spans,
             {**parameters, "floor": floor, "ceiling": ceiling, "limit": size},
             conditions=(*self._conditions, *conditions),
         )
@@ -234,7 +252,7 @@ def _used(conditions: Sequence[str], parameters: dict[str, Any]) -> dict[str, An
 
 
 def _bounds(selection: Selection) -> tuple[int, int]:
-    """Between which starts, in nanoseconds, everything lies that is asked for. A span without a start has zero."""
+    """Between which starts, in nanoseconds, all that is asked for lies; a span without one has zero."""
     floor, ceiling = 0, _LAST_NS
     if "from" in selection.parameters:
         floor = to_micros(selection.parameters["from"]) * _NS_PER_US

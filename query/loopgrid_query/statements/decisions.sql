@@ -40,12 +40,11 @@ SELECT format('{:016x}', span_key) AS span_id
 FROM above WHERE depth > 0 AND kind = 'decision' ORDER BY depth LIMIT 1;
 
 -- name: page_reach
--- How far back the newest spans that may be decisions reach. A condition on start_key alone lets whole row groups be
--- passed over, which the order of a page (microseconds, then ids) does not.
+-- How far back the newest candidates reach: conditions on start_key pass over whole row groups.
 SELECT min(start_key) AS start_key, count(*) AS spans
 FROM (
     SELECT start_key
-    FROM store.record_rows
+    FROM store.candidate_rows
     WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
       AND {filters}
     ORDER BY start_key DESC
@@ -57,7 +56,7 @@ FROM (
 SELECT max(start_key) AS start_key, count(*) AS spans
 FROM (
     SELECT start_key
-    FROM store.record_rows
+    FROM store.candidate_rows
     WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
       AND {filters}
     ORDER BY start_key
@@ -69,7 +68,7 @@ FROM (
 SELECT
     CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, kind, decision_id, started_at,
     model_source, model_name, model_response_name
-FROM store.record_rows
+FROM store.candidate_rows
 WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
   AND {filters}
 ORDER BY started_at DESC NULLS LAST, decision_id DESC
@@ -77,6 +76,28 @@ LIMIT $limit;
 
 -- name: page_candidates_back
 -- The same, oldest first.
+SELECT
+    CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, kind, decision_id, started_at,
+    model_source, model_name, model_response_name
+FROM store.candidate_rows
+WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
+  AND {filters}
+ORDER BY started_at NULLS FIRST, decision_id
+LIMIT $limit;
+
+-- name: page_candidates_text
+-- The same where their content is looked into.
+SELECT
+    CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, kind, decision_id, started_at,
+    model_source, model_name, model_response_name
+FROM store.record_rows
+WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
+  AND {filters}
+ORDER BY started_at DESC NULLS LAST, decision_id DESC
+LIMIT $limit;
+
+-- name: page_candidates_text_back
+-- The same where their content is looked into, oldest first.
 SELECT
     CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, kind, decision_id, started_at,
     model_source, model_name, model_response_name
@@ -103,7 +124,7 @@ ORDER BY started_at NULLS FIRST, decision_id
 LIMIT $limit;
 
 -- name: page_records
--- Decisions by where their rows lie. Constants, because a list or a subquery would have every row group read.
+-- Decisions by where their rows lie; constants, because for a list every row group is read.
 SELECT * EXCLUDE (trace_key, span_key, start_key)
 FROM store.record_rows
 WHERE place_key IN ({places});
@@ -117,10 +138,23 @@ ORDER BY place_key
 LIMIT $limit;
 
 -- name: response_traces
--- Traces with a call of one of these response ids.
-SELECT DISTINCT CAST(trace_key AS VARCHAR) AS trace_key
-FROM store.relative_rows
-WHERE response_id IN (SELECT unnest(CAST($responses AS VARCHAR[]))) AND kind IN ('decision', 'inference')
+-- Traces with a call of these response ids in some time; an unknown end (before its start) is asked apart.
+SELECT
+    CAST(trace_key AS VARCHAR)         AS trace_key,
+    min(start_ns)                      AS since,
+    max(greatest(start_ns, end_ns))    AS until
+FROM (
+    SELECT trace_key, start_ns, end_ns
+    FROM store.relative_rows
+    WHERE response_id IN (SELECT unnest(CAST($responses AS VARCHAR[]))) AND kind IN ('decision', 'inference')
+      AND start_ns <= CAST($until AS UBIGINT) AND end_ns >= CAST($since AS UBIGINT)
+    UNION ALL
+    SELECT trace_key, start_ns, end_ns
+    FROM store.relative_rows
+    WHERE response_id IN (SELECT unnest(CAST($responses AS VARCHAR[]))) AND kind IN ('decision', 'inference')
+      AND start_ns <= CAST($until AS UBIGINT) AND start_ns >= CAST($since AS UBIGINT) AND end_ns < CAST($since AS UBIGINT)
+)
+GROUP BY trace_key
 LIMIT $limit;
 
 -- name: relatives
