@@ -2,7 +2,7 @@
 
     python bench/query.py --decisions 1000000
 
-The ledger is filled through the door that everything comes through. It is kept and used again with ``--keep FILE``.
+The ledger is filled through the door that everything comes through; ``--keep FILE`` keeps it.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def arriving(server: Server, calls: Calls, rate: float) -> Iterator[list[float]]
 
 
 def crowd(server: Server, clients: int) -> tuple[int, float]:
-    """Many clients ask for a page at the same moment, three times each; failures, and the slowest answer's seconds."""
+    """Many clients ask for a page at once, three times each; failures, and the slowest answer's seconds."""
     together = threading.Barrier(clients)
 
     def work(_: int) -> tuple[int, float]:

@@ -170,7 +170,8 @@ class Calls(JudgementCalls):
             cursor: `next_cursor` or `previous_cursor` of another page.
 
         Returns:
-            `{"items": […], "next_cursor": … or None, "previous_cursor": … or None}`; the items are also its attribute `decisions`.
+            `{"items": […], "next_cursor": …, "previous_cursor": …}`; either may be None;
+            the items are also its attribute `decisions`.
 
         Raises:
             Invalid: a filter has a value that cannot be meant.

@@ -49,7 +49,7 @@ class Cursor:
             content = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
             return cls(*_checked(content))
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            message = "not a cursor of this server; use next_cursor or previous_cursor of another page, or leave it out"
+            message = "not a cursor of this server; use one of another page, or leave it out"
             raise Malformed.of([FieldError("cursor", message)]) from error
 
 

@@ -30,7 +30,7 @@ class Selection:
         conditions: names of ``filter_…`` queries, as ``queries.Reader.rows`` takes them.
         parameters: their values by name.
         limit: decisions a page.
-        cursor: the decision where the page begins, which is not on it; none for the first page. It stands in no condition.
+        cursor: the decision beside the page, none for the first page; it stands in no condition.
     """
 
     conditions: tuple[str, ...]

@@ -80,8 +80,9 @@ def repeated_calls(relatives: Iterable[Relative]) -> set[int]:
 
 
 def steps_among(relatives: Iterable[Relative]) -> set[Key]:
-    """Those spans of some whole traces that are part of a decision and none themselves: they ran inside one, or another
-    record stands for the same call. Two traces may hold records of one call.
+    """Those spans of some whole traces that are part of a decision and none themselves.
+
+    They ran inside one, or another record stands for the same call. Two traces may hold records of one call.
     """
     traces: dict[str, dict[int, Relative]] = defaultdict(dict)
     for relative in relatives:

@@ -1,9 +1,9 @@
 """Which decisions a page holds, found without reading the whole ledger.
 
-What makes a page dear is to say of every span whether it is a step of a decision. So the page is walked: the next few
-spans that may be decisions, in the page's order, then only their traces, which say which of them are steps. The view
-``decisions`` says the same of all spans at once; a test holds the two together, and where a page would need too much
-of the ledger it is the view that is asked.
+What makes a page dear is to say of every span whether it is a step of a decision. So the page is walked:
+the next few spans that may be decisions, in the page's order, then only their traces, which say which of
+them are steps. The view ``decisions`` says the same of all spans at once; a test holds the two together,
+and where a page would need too much of the ledger it is the view that is asked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from loopgrid_query.kin import MODEL, Key, kin_of, steps_among
 from loopgrid_query.queries import Reader, Row
 
 MAX_RELATIVES: Final = 20_000
-"""Spans read to complete or to sort out the decisions of one page; beyond, the ledger reckons, which takes longer."""
+"""Spans read to sort out and complete the decisions of a page; beyond, the ledger reckons."""
 
 MAX_CANDIDATES: Final = 4_000
 """Spans looked at, one trace after the other, for one page; beyond, the ledger reckons."""
@@ -70,9 +70,9 @@ class Pages:
         cursor = selection.cursor
         back = cursor is not None and cursor.back
         try:
-            found = self._walked(selection, back)
+            found = self._walked(selection, back=back)
         except _TooFar:
-            found = self._reckoned(selection, back)
+            found = self._reckoned(selection, back=back)
         more = len(found) > selection.limit
         keys = found[: selection.limit]
         if back:
@@ -92,7 +92,7 @@ class Pages:
         reach = {"first": places[0], "last": places[-1]}
         return self._reader.rows("relatives", {"traces": traces, "places": places, **reach})
 
-    def _reckoned(self, selection: Selection, back: bool) -> Sequence[Row]:
+    def _reckoned(self, selection: Selection, *, back: bool) -> Sequence[Row]:
         conditions, parameters = _from_cursor(selection.cursor)
         return self._reader.rows(
             "page_keys_back" if back else "page_keys",
@@ -100,11 +100,11 @@ class Pages:
             conditions=(*selection.conditions, *conditions),
         )
 
-    def _walked(self, selection: Selection, back: bool) -> Sequence[Row]:
+    def _walked(self, selection: Selection, *, back: bool) -> Sequence[Row]:
         """One decision more than a page holds, if there are as many, in the order of the walk."""
         wanted = selection.limit + 1
         found: list[Row] = []
-        walk = _Walk(self._reader, selection, back)
+        walk = _Walk(self._reader, selection, back=back)
         looked_at = 0
         size = max(_ROUND, wanted)
         while len(found) < wanted and not walk.ended:
@@ -149,7 +149,7 @@ class Pages:
         return [*relatives, *self._within(others)]
 
     def _sharing(self, calls: Sequence[Row]) -> set[str]:
-        """Traces with records of some calls: of the same response id, at times that hang together with theirs."""
+        """Traces with records of some calls: the same response id, at times that hang together."""
         if not calls:
             return set()
         responses = sorted({call["response_id"] for call in calls})
@@ -176,7 +176,7 @@ class Pages:
 class _Walk:
     """Spans that may be decisions, a round at a time, in the order of a page or against it."""
 
-    def __init__(self, reader: Reader, selection: Selection, back: bool) -> None:
+    def __init__(self, reader: Reader, selection: Selection, *, back: bool) -> None:
         self.ended = False
         self._reader = reader
         self._back = back

@@ -1,6 +1,6 @@
 -- name: record
 -- One span as a decision record, by its physical key: a look-up by the text of its id reads every row.
-SELECT d.* EXCLUDE (trace_key, span_key, start_key)
+SELECT d.* EXCLUDE (trace_key, span_key, start_key, place_key)
 FROM store.record_rows AS d
 WHERE d.trace_key = CAST($trace_key AS UUID) AND d.span_key = CAST($span_key AS UBIGINT);
 

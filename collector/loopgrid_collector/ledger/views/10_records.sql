@@ -251,7 +251,7 @@ FROM store.span_rows;
 -- Which spans were marked or corrected, as record_rows says of each span (incorrect, corrected).
 CREATE OR REPLACE VIEW store.judged_rows AS
 SELECT DISTINCT entry_type, trace_id AS trace_key, span_id AS span_key
-FROM store.entries
+FROM store.standing_rows
 WHERE entry_type IN ('mark', 'correction');
 
 -- What is needed of a span to say what the decisions around it take from it, without its content. said counts
