@@ -17,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from loopgrid_query import pages
 from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
+from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.models import CorrectionRequest, MarkRequest
 from loopgrid_query.queries import Reader
 from tests.support.ledgers import House, house
@@ -144,7 +145,7 @@ def test_pages_in_both_directions_are_what_the_view_holds(
         fill(home, given_spans)
         reader = Reader(home.ledger)
         decisions = Decisions(reader, home.ingest)
-        corrections = Corrections(reader, home.ingest, decisions)
+        corrections = Corrections(reader, home.ingest, decisions, KeyedLocks())
         for decision_id in expected(home, {})[:2]:
             corrections.mark(decision_id, MarkRequest.model_validate({"reason": "wrong", "marked_by": "ann"}))
             corrections.correct(
