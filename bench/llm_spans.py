@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import random
+import re
 import struct
 from itertools import count
 from typing import Final
@@ -31,6 +32,7 @@ _WORDS: Final = (
 ).split()
 _FIRST_START_NS: Final = 1_760_000_000_000_000_000
 _DURATION_NS: Final = 1_000_000_000
+_CALL_SPACING_NS: Final = 1_000_000
 _CORPUS_CHARACTERS: Final = 4_000_000
 _LITTLE_ENDIAN_U64: Final = struct.Struct("<Q")
 
@@ -69,10 +71,15 @@ class Template:
         template._spans, template._text = self._spans, self._text
         return template
 
-    def renew(self, number: int) -> None:
-        """Give every span new random ids, and times that follow from the request's number."""
-        first = _FIRST_START_NS + number * self._spans * 1000
-        starts = first + np.arange(self._spans, dtype=np.uint64) * np.uint64(1000)
+    def renew(self, number: int, spacing_ns: int = 1000) -> None:
+        """Give every span new random ids, and times that follow from the request's number.
+
+        Args:
+            number: of the request.
+            spacing_ns: from the start of one span to the next.
+        """
+        first = _FIRST_START_NS + number * self._spans * spacing_ns
+        starts = first + np.arange(self._spans, dtype=np.uint64) * np.uint64(spacing_ns)
         times = np.stack([starts, starts + np.uint64(_DURATION_NS)], axis=1).ravel()
         if self._text:
             ids = os.urandom(len(self._ids) // 2).hex().encode("ascii")
@@ -184,6 +191,39 @@ class Templates:
             for word, number in zip(words, self._random.choices(range(5000), k=len(words)), strict=True)
         )
         return " ".join(numbered)
+
+
+class Calls:
+    """An endless supply of protobuf requests of model calls as they come to a ledger that lives for long.
+
+    Each call has its own response id, and they begin one after the other, a thousand in a second.
+
+    Args:
+        spans: spans of one request.
+        templates: how many requests are encoded in full; their texts come round again after that many.
+    """
+
+    def __init__(self, spans: int, templates: int) -> None:
+        make = Templates(spans)
+        self._templates = [make.protobuf() for _ in range(templates)]
+        self._responses = [_responses(template.body) for template in self._templates]
+        self._numbers = count()
+
+    def next(self) -> bytes:
+        """A request that was not handed out before."""
+        number = next(self._numbers)
+        template = self._templates[number % len(self._templates)]
+        template.renew(number, _CALL_SPACING_NS)
+        places = self._responses[number % len(self._templates)]
+        digits = os.urandom(len(places) // 2).hex().encode("ascii")
+        np.frombuffer(template.body, np.uint8)[places] = np.frombuffer(digits, np.uint8)
+        return bytes(template.body)
+
+
+def _responses(body: bytearray) -> Places:
+    """Where the digits of the response ids stand."""
+    starts = np.array([found.end() for found in re.finditer(rb"resp_(?=[0-9a-f]{24})", body)])
+    return np.asarray((starts[:, None] + np.arange(24)).ravel(), np.int64)
 
 
 class Bodies:

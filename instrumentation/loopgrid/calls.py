@@ -167,10 +167,11 @@ class Calls(JudgementCalls):
             metadata: facts by name that must be equal.
             include_replays: True shows the decisions that replays made, too.
             limit: decisions on one page.
-            cursor: `next_cursor` of the page before.
+            cursor: `next_cursor` or `previous_cursor` of another page.
 
         Returns:
-            `{"items": […], "next_cursor": … or None}`; the items are also its attribute `decisions`.
+            `{"items": […], "next_cursor": …, "previous_cursor": …}`; either may be None;
+            the items are also its attribute `decisions`.
 
         Raises:
             Invalid: a filter has a value that cannot be meant.

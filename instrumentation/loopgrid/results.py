@@ -285,6 +285,7 @@ class DecisionPage(Result):
     """A page of decisions, newest first."""
 
     next_cursor: str | None
+    previous_cursor: str | None
 
     _nested: ClassVar[dict[str, type[Result]]] = {"items": DecisionRecord}
 

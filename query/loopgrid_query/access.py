@@ -12,6 +12,9 @@ from loopgrid_collector.auth import Key, Scope, check_services
 from loopgrid_collector.errors import Forbidden
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
+# The same for every ledger, and a browser has no way to send a key; calls made from them need one.
+_PAGES: Final = frozenset({"/", "/docs", "/openapi.json"})
+_PAGE_FILES: Final = "/docs/files/"
 _READING: Final = frozenset({"GET", "HEAD"})
 ADMINS_VIEWS: Final = frozenset({"access_log", "keys"})
 """What only an admin reads, where there are keys: who they are, what they saw, where strangers came from."""
@@ -39,7 +42,7 @@ def needed(method: str, path: str) -> Scope | None:
 
     A route that nobody thought of here needs ``admin``, so that forgetting one closes it.
     """
-    if path in _OPEN:
+    if path in _OPEN or (method in _READING and (path in _PAGES or path.startswith(_PAGE_FILES))):
         return None
     steps = tuple(step for step in path.split("/") if step)
     if steps[:2] == ("v1", "keys"):

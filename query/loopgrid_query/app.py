@@ -39,6 +39,7 @@ _DESCRIPTION: Final = """\
 An append-only, tamper-evident record of AI decisions: record, get, list, mark, correct, replay,
 compare, read with SQL. Errors are problem documents (RFC 9457) that say what to do.
 """
+_KEY: Final = "an API key, where the server asks for one: `loopgrid keys create`"
 _TAGS: Final = [
     {"name": "decisions", "description": "what was decided, with everything it saw"},
     {"name": "judgement", "description": "what people say about it; appended, never an edit"},
@@ -61,6 +62,10 @@ class _Api(FastAPI):
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(problem.pop("$defs", {}))
             schemas["Problem"] = problem
+            components = super().openapi()["components"]
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": _KEY}}
+            # Either a key or none: only where there are keys one is asked for.
+            super().openapi()["security"] = [{"key": []}, {}]
         return super().openapi()
 
 

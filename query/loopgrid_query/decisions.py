@@ -11,23 +11,18 @@ from uuid import UUID
 from loopgrid.schema import Kind, parse_decision_id
 from loopgrid_collector.ingest import Ingest
 from loopgrid_query import filters, ids
-from loopgrid_query.cursors import Cursor
 from loopgrid_query.errors import Conflict, FieldError, Invalid, NotFound
 from loopgrid_query.instants import parse_instant_ns
 from loopgrid_query.kin import MODEL, TOKENS, kin_of, repeated_calls
 from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.models import DecisionRequest, given
+from loopgrid_query.pages import MAX_RELATIVES, Pages
 from loopgrid_query.queries import Reader, Row
 from loopgrid_query.records import Record, decision_record, entry_record
 from loopgrid_query.spans import DecisionSpan, decision_attributes
 from loopgrid_query.trace_tree import in_tree_order, totals
 
 MAX_TRACE_SPANS: Final = 10_000
-
-MAX_RELATIVES: Final = 20_000
-"""Spans read to complete the decisions of one page; beyond, the ledger reckons, which takes longer."""
-
-_FILTERS_ON_KIN: Final = frozenset({"filter_model"})
 
 # A span must have a name; a replayed model call has no decision type to give it.
 _UNNAMED: Final = "replay"
@@ -55,6 +50,7 @@ class Decisions:
         self._reader = reader
         self._ingest = ingest
         self._locks = KeyedLocks()
+        self._pages = Pages(reader)
 
     def record(self, request: DecisionRequest) -> Recorded:
         """Record a decision through the ingest door. It is durable when this returns.
@@ -190,29 +186,21 @@ class Decisions:
         Raises:
             Malformed: a filter is unknown or its value cannot be read.
         """
-        selection = filters.select(words)
-        completed = not _FILTERS_ON_KIN.isdisjoint(selection.conditions)
-        keys = self._reader.rows(
-            "page_keys_completed" if completed else "page_keys",
-            {**selection.parameters, "limit": selection.limit + 1},
-            conditions=selection.conditions,
-        )
-        page = self._completed(self._records(keys[: selection.limit]))
-        more = len(keys) > selection.limit
-        last = Cursor(page[-1]["started_at"], page[-1]["decision_id"]).encode() if more else None
-        return {"items": [decision_record(row) for row in page], "next_cursor": last}
+        page = self._pages.page(filters.select(words))
+        return {
+            "items": [decision_record(row) for row in self._completed(self._records(page.keys))],
+            "next_cursor": None if page.next is None else page.next.encode(),
+            "previous_cursor": None if page.previous is None else page.previous.encode(),
+        }
 
     def _records(self, keys: Sequence[Row]) -> Sequence[Row]:
-        """The records of some physical keys, in the same order."""
+        """The records of some keys of a page, in the same order."""
         if not keys:
             return []
-        starts = [key["start_key"] for key in keys]
-        rows = self._reader.rows(
-            "page_records",
-            {"spans": [key["span_key"] for key in keys], "first": min(starts), "last": max(starts)},
-        )
-        found = {(row.pop("trace_key"), row.pop("span_key")): row for row in rows}
-        return [found[key["trace_key"], key["span_key"]] for key in keys]
+        places = [key["place_key"] for key in keys]
+        rows = self._reader.rows("page_records", {}, places=places)
+        found = {row.pop("place_key"): row for row in rows}
+        return [found[place] for place in places]
 
     def _completed(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Records of decisions with what they take from the spans around them."""
@@ -220,7 +208,7 @@ class Decisions:
         if not lacking:
             return rows
         traces = sorted({str(UUID(row["trace_id"])) for row in lacking})
-        relatives = self._relatives(traces)
+        relatives = self._pages.relatives(traces)
         if len(relatives) > MAX_RELATIVES:
             taken = {
                 (row["trace_key"], row["span_key"]): row
@@ -250,13 +238,8 @@ class Decisions:
 
     def _repeated(self, trace_id: str) -> set[str]:
         """Ids of a trace's spans that record a call once more."""
-        relatives = self._relatives([str(UUID(trace_id))])
+        relatives = self._pages.relatives([str(UUID(trace_id))])
         return {format(key, "016x") for key in repeated_calls(relatives[:MAX_RELATIVES])}
-
-    def _relatives(self, traces: Sequence[str]) -> Sequence[Row]:
-        """The spans of some traces, one more than ``MAX_RELATIVES`` at most."""
-        reach = {"first": traces[0], "last": traces[-1], "limit": MAX_RELATIVES + 1}
-        return self._reader.rows("relatives", {"traces": traces, **reach})
 
 
 def _lacks(row: Row) -> bool:

@@ -16,6 +16,8 @@ from loopgrid_query.nearest import did_you_mean, nearest
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 500
 METADATA_PREFIX: Final = "metadata."
+TEXT_PARAMETERS: Final = frozenset({"q_plain", "q_escaped"})
+"""Parameters of a search for text."""
 
 _BOOLEANS: Final = {"true": True, "false": False}
 
@@ -28,11 +30,13 @@ class Selection:
         conditions: names of ``filter_…`` queries, as ``queries.Reader.rows`` takes them.
         parameters: their values by name.
         limit: decisions a page.
+        cursor: the decision beside the page, none for the first page; it stands in no condition.
     """
 
     conditions: tuple[str, ...]
     parameters: dict[str, Any]
     limit: int
+    cursor: Cursor | None = None
 
 
 def _text(value: str) -> str:
@@ -133,11 +137,6 @@ def _selection(given: dict[str, Any], metadata: dict[str, str]) -> Selection:
     for name, value in given.items():
         conditions.append(f"filter_{name}")
         parameters[name] = value
-    if cursor is not None:
-        conditions.append("filter_after" if cursor.started_at else "filter_after_undated")
-        parameters["after_decision_id"] = cursor.decision_id
-        if cursor.started_at:
-            parameters["after_started_at"] = as_stored(cursor.started_at)
     for number, (name, value) in enumerate(metadata.items()):
         conditions.append(f"filter_metadata:{number}")
         key = name.removeprefix(METADATA_PREFIX).replace("~", "~0").replace("/", "~1")
@@ -147,4 +146,4 @@ def _selection(given: dict[str, Any], metadata: dict[str, str]) -> Selection:
         conditions.append("filter_q")
         parameters["q_plain"] = json.dumps(wanted, ensure_ascii=False)[1:-1]
         parameters["q_escaped"] = json.dumps(wanted)[1:-1]
-    return Selection(tuple(conditions) or ("filter_all",), parameters, limit)
+    return Selection(tuple(conditions) or ("filter_all",), parameters, limit, cursor)

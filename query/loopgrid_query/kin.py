@@ -79,6 +79,39 @@ def repeated_calls(relatives: Iterable[Relative]) -> set[int]:
     return _beaten(spans, {key: owner is not None for key, (owner, _) in _above(spans).items()})
 
 
+def steps_among(relatives: Iterable[Relative]) -> set[Key]:
+    """Those spans of some whole traces that are part of a decision and none themselves.
+
+    They ran inside one, or another record stands for the same call. Two traces may hold records of one call.
+    """
+    traces: dict[str, dict[int, Relative]] = defaultdict(dict)
+    for relative in relatives:
+        traces[relative["trace_key"]][relative["span_key"]] = relative
+    steps: set[Key] = set()
+    for trace, spans in traces.items():
+        for key, (owner, _) in _above(spans).items():
+            if owner is not None and spans[key]["kind"] != Kind.DECISION:
+                steps.add((trace, key))
+    return steps | _repeats(traces, steps)
+
+
+def _repeats(traces: Mapping[str, Mapping[int, Relative]], owned: set[Key]) -> set[Key]:
+    pairs = [pair for spans in traces.values() for pair in _nested(spans)]
+    pairs += _twins(call for spans in traces.values() for call in spans.values())
+    lower = [min(pair, key=lambda call: _standing(call, owned=_key(call) in owned)) for pair in pairs]
+    return {_key(call) for call in lower if call["kind"] == Kind.INFERENCE}
+
+
+def _key(call: Relative) -> Key:
+    return call["trace_key"], call["span_key"]
+
+
+def _standing(call: Relative, *, owned: bool) -> tuple[int | str, ...]:
+    rank = 2 if call["kind"] == Kind.DECISION else int(owned)
+    moment = (-call["start_ns"], call["end_ns"])
+    return rank, call["spoken"], call["said"], *moment, call["trace_key"], call["span_key"]
+
+
 def _above(spans: Mapping[int, Relative]) -> dict[int, tuple[int | None, str | None]]:
     """Span → the nearest decision above it, and the name of the nearest named agent above it.
 
@@ -119,9 +152,8 @@ def _below(
 def _beaten(spans: Mapping[int, Relative], owned: Mapping[int, bool]) -> set[int]:
     """The calls of one trace that another record stands for (``docs/spec/decision-record.md``)."""
 
-    def standing(call: Relative) -> tuple[int, int, int, int, int, int]:
-        rank = 2 if call["kind"] == Kind.DECISION else int(owned[call["span_key"]])
-        return rank, call["spoken"], call["said"], -call["start_ns"], call["end_ns"], call["span_key"]
+    def standing(call: Relative) -> tuple[int | str, ...]:
+        return _standing(call, owned=owned[call["span_key"]])
 
     beaten: set[int] = set()
     for one, other in [*_nested(spans), *_twins(spans.values())]:

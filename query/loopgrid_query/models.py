@@ -411,7 +411,10 @@ class DecisionPage(BaseModel):
     """A page of decisions, newest first."""
 
     items: list[Decision]  # type: ignore[valid-type]  # made at run time from the schema
-    next_cursor: str | None = Field(description="gives the next page; null on the last")
+    next_cursor: str | None = Field(description="gives the next page, older decisions; null on the last")
+    previous_cursor: str | None = Field(
+        description="gives the page before, newer decisions; null where there was none yet"
+    )
 
 
 class TraceSpan(BaseModel):

@@ -3,7 +3,7 @@
 Every SQL statement of this package stands there. They read the public views, the ledger's look-up views
 (names that end in _rows, docs/spec/ledger.md) and the catalogue's list of views, and write nothing.
 ``-- name: <name>`` begins a statement, the comment under it says what it is for. ``{filters}`` stands for
-conditions joined by AND, each of them a statement named ``filter_…``.
+conditions joined by AND, each of them a statement named ``filter_…``; ``{places}`` for a list of parameters.
 """
 
 from __future__ import annotations
@@ -85,7 +85,12 @@ class Reader:
         return self._ledger.usable
 
     def rows(
-        self, name: str, parameters: Mapping[str, Any], *, conditions: Sequence[str] = ("filter_all",)
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        *,
+        conditions: Sequence[str] = ("filter_all",),
+        places: Sequence[int] = (),
     ) -> list[Row]:
         """The rows of a query, as dictionaries by column.
 
@@ -94,11 +99,16 @@ class Reader:
             parameters: values by name.
             conditions: what stands for ``{filters}``: names of ``filter_…`` queries, or
                 ``name:number`` for one that is used several times.
+            places: what stands for ``{places}``.
 
         Raises:
             StorageTrouble: the ledger cannot be read right now.
         """
         sql = text_of(name, conditions)
+        if places:
+            named = {f"place_{number}": place for number, place in enumerate(places)}
+            sql = sql.replace("{places}", ", ".join("$" + each for each in named))
+            parameters = {**parameters, **named}
         try:
             with self._ledger.cursor() as cursor:
                 # Arrow, because DuckDB's own rows need a time zone package that Arrow does not.

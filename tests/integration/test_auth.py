@@ -180,7 +180,6 @@ def test_a_key_that_is_not_good_is_refused_on_each_door_and_leaves_an_audit_row(
     [
         ("GET", "/v1/decisions", None, "read"),
         ("GET", "/metrics", None, "read"),
-        ("GET", "/openapi.json", None, "read"),
         ("POST", "/v1/sql", {"query": "FROM decisions"}, "read"),
         ("POST", "/v1/decisions", DECISION, "ingest"),
         ("POST", "/v1/decisions/{id}/incorrect", {"reason": "wrong"}, "review"),
@@ -203,6 +202,19 @@ def test_each_scope_opens_its_own_routes_and_no_others(shared: House, method, pa
     allowed = {name for name, status in statuses.items() if status < 300}
     assert allowed == {scope, "admin"}
     assert {status for name, status in statuses.items() if name not in {scope, "admin"}} == {403}
+
+
+def test_a_browser_opens_the_documentation_without_a_key_and_calls_nothing_without_one(shared: House):
+    opened = {
+        path: shared.ask("missing", "GET", path) for path in ("/docs", "/docs/files/swagger-ui-bundle.js")
+    }
+    described = shared.ask("missing", "GET", "/openapi.json")
+
+    assert {answer.status_code for answer in (*opened.values(), described)} == {200}
+    assert described.json()["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert described.json()["security"] == [{"key": []}, {}]
+    assert shared.ask("missing", "GET", "/v1/decisions").status_code == 401
+    assert shared.ask("missing", "POST", "/docs").status_code == 401
 
 
 def test_an_under_scoped_key_is_refused_by_otlp_and_the_log_names_it(house: House):

@@ -38,7 +38,7 @@ _MEANINGS: Final = {field.column: field.meaning for field in FIELDS} | {
     "q": "text in its input or output, in any case",
     "include_replays": "`true`: also the decisions that replays made, which are left out otherwise",
     "limit": f"decisions a page, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} if left out",
-    "cursor": "`next_cursor` of the page before",
+    "cursor": "`next_cursor` or `previous_cursor` of another page",
 }
 
 

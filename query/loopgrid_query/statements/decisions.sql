@@ -1,6 +1,6 @@
 -- name: record
 -- One span as a decision record, by its physical key: a look-up by the text of its id reads every row.
-SELECT d.* EXCLUDE (trace_key, span_key, start_key)
+SELECT d.* EXCLUDE (trace_key, span_key, start_key, place_key)
 FROM store.record_rows AS d
 WHERE d.trace_key = CAST($trace_key AS UUID) AND d.span_key = CAST($span_key AS UBIGINT);
 
@@ -39,47 +39,144 @@ WITH RECURSIVE above AS (
 SELECT format('{:016x}', span_key) AS span_id
 FROM above WHERE depth > 0 AND kind = 'decision' ORDER BY depth LIMIT 1;
 
--- name: page_keys
--- Keys of a page of decisions, newest first; asked for content, too, this would read that of every decision.
-SELECT CAST(trace_key AS VARCHAR) AS trace_key, span_key, start_key
-FROM store.decision_rows
-WHERE {filters}
+-- name: page_reach
+-- How far back the newest candidates reach: conditions on start_key pass over whole row groups.
+SELECT min(start_key) AS start_key, count(*) AS spans
+FROM (
+    SELECT start_key
+    FROM store.candidate_rows
+    WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
+      AND {filters}
+    ORDER BY start_key DESC
+    LIMIT $reach
+);
+
+-- name: page_reach_back
+-- The same towards the newest.
+SELECT max(start_key) AS start_key, count(*) AS spans
+FROM (
+    SELECT start_key
+    FROM store.candidate_rows
+    WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
+      AND {filters}
+    ORDER BY start_key
+    LIMIT $reach
+);
+
+-- name: page_candidates
+-- Spans that may be decisions, in the order of a page; which of them are steps is not looked at.
+SELECT
+    CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, kind, decision_id, started_at,
+    model_source, model_name, model_response_name
+FROM store.candidate_rows
+WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
+  AND {filters}
 ORDER BY started_at DESC NULLS LAST, decision_id DESC
 LIMIT $limit;
 
--- name: page_keys_completed
--- The same, where a filter is about what decisions take from the spans around them.
-SELECT CAST(trace_key AS VARCHAR) AS trace_key, span_key, start_key
+-- name: page_candidates_back
+-- The same, oldest first.
+SELECT
+    CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, kind, decision_id, started_at,
+    model_source, model_name, model_response_name
+FROM store.candidate_rows
+WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
+  AND {filters}
+ORDER BY started_at NULLS FIRST, decision_id
+LIMIT $limit;
+
+-- name: page_candidates_text
+-- The same where their content is looked into.
+SELECT
+    CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, kind, decision_id, started_at,
+    model_source, model_name, model_response_name
+FROM store.record_rows
+WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
+  AND {filters}
+ORDER BY started_at DESC NULLS LAST, decision_id DESC
+LIMIT $limit;
+
+-- name: page_candidates_text_back
+-- The same where their content is looked into, oldest first.
+SELECT
+    CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, kind, decision_id, started_at,
+    model_source, model_name, model_response_name
+FROM store.record_rows
+WHERE kind IN ('decision', 'inference') AND start_key >= CAST($floor AS UBIGINT) AND start_key <= CAST($ceiling AS UBIGINT)
+  AND {filters}
+ORDER BY started_at NULLS FIRST, decision_id
+LIMIT $limit;
+
+-- name: page_keys
+-- Keys of a page, where it takes looking at every span to say which are steps.
+SELECT CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, decision_id, started_at
 FROM store.completed_rows
 WHERE {filters}
 ORDER BY started_at DESC NULLS LAST, decision_id DESC
 LIMIT $limit;
 
+-- name: page_keys_back
+-- The same, oldest first.
+SELECT CAST(trace_key AS VARCHAR) AS trace_key, span_key, place_key, decision_id, started_at
+FROM store.completed_rows
+WHERE {filters}
+ORDER BY started_at NULLS FIRST, decision_id
+LIMIT $limit;
+
 -- name: page_records
--- Decisions by their physical keys, and the few that share a key's half.
-SELECT * EXCLUDE (trace_key, span_key, start_key), CAST(trace_key AS VARCHAR) AS trace_key, span_key
+-- Decisions by where their rows lie; constants, because for a list every row group is read.
+SELECT * EXCLUDE (trace_key, span_key, start_key)
 FROM store.record_rows
-WHERE list_contains(CAST($spans AS UBIGINT[]), span_key) AND start_key >= $first AND start_key <= $last;
+WHERE place_key IN ({places});
+
+-- name: trace_places
+-- Where the spans of some traces lie. Asked for nothing else, this reads one column.
+SELECT place_key
+FROM store.relative_rows
+WHERE trace_key IN (SELECT unnest(CAST($traces AS UUID[])))
+ORDER BY place_key
+LIMIT $limit;
+
+-- name: response_traces
+-- Traces with a call of these response ids in some time; an unknown end (before its start) is asked apart.
+SELECT
+    CAST(trace_key AS VARCHAR)         AS trace_key,
+    min(start_ns)                      AS since,
+    max(greatest(start_ns, end_ns))    AS until
+FROM (
+    SELECT trace_key, start_ns, end_ns
+    FROM store.relative_rows
+    WHERE response_id IN (SELECT unnest(CAST($responses AS VARCHAR[]))) AND kind IN ('decision', 'inference')
+      AND start_ns <= CAST($until AS UBIGINT) AND end_ns >= CAST($since AS UBIGINT)
+    UNION ALL
+    SELECT trace_key, start_ns, end_ns
+    FROM store.relative_rows
+    WHERE response_id IN (SELECT unnest(CAST($responses AS VARCHAR[]))) AND kind IN ('decision', 'inference')
+      AND start_ns <= CAST($until AS UBIGINT) AND start_ns >= CAST($since AS UBIGINT) AND end_ns < CAST($since AS UBIGINT)
+)
+GROUP BY trace_key
+LIMIT $limit;
 
 -- name: relatives
--- The spans of some traces, with what decisions take from the spans around them.
+-- Spans by where they lie, with what decisions take from the spans around them.
 SELECT
-    relative.* EXCLUDE (trace_key, has_input, has_output),
+    relative.* EXCLUDE (trace_key, place_key, has_input, has_output),
     CAST(relative.trace_key AS VARCHAR)                                                AS trace_key,
     CAST(relative.has_input OR coalesce(logged.has_input, false) AS INTEGER)
         + CAST(relative.has_output OR coalesce(logged.has_output, false) AS INTEGER)  AS spoken
-FROM store.relative_rows AS relative
+FROM (
+    SELECT *
+    FROM store.relative_rows
+    WHERE place_key IN (SELECT unnest(CAST($places AS BIGINT[])))
+      AND place_key >= $first AND place_key <= $last
+) AS relative
 LEFT JOIN (
     SELECT trace_key, span_key, bool_or(has_input) AS has_input, bool_or(has_output) AS has_output
     FROM store.logged_rows
-    WHERE trace_key >= CAST($first AS UUID) AND trace_key <= CAST($last AS UUID)
-      AND list_contains(CAST($traces AS UUID[]), trace_key)
+    WHERE trace_key IN (SELECT unnest(CAST($traces AS UUID[])))
     GROUP BY trace_key, span_key
 ) AS logged ON logged.trace_key = relative.trace_key AND logged.span_key = relative.span_key
-WHERE relative.trace_key >= CAST($first AS UUID) AND relative.trace_key <= CAST($last AS UUID)
-  AND list_contains(CAST($traces AS UUID[]), relative.trace_key)
-ORDER BY relative.start_ns, relative.span_key
-LIMIT $limit;
+ORDER BY relative.start_ns, relative.span_key;
 
 -- name: kin
 -- What decisions take from the spans around them; reads every span on record.

@@ -41,7 +41,7 @@ LIMIT $limit;
 -- name: export_page
 -- The decisions of one page, whole, with ground truth and marks; JSON as the text it is stored as.
 SELECT
-    d.* EXCLUDE (trace_key, span_key, start_key) REPLACE (
+    d.* EXCLUDE (trace_key, span_key, start_key, place_key) REPLACE (
         CAST(d.input AS VARCHAR)            AS input,
         CAST(d.output AS VARCHAR)           AS output,
         CAST(d.prompt_variables AS VARCHAR) AS prompt_variables,

@@ -12,6 +12,10 @@ service_name = $service_name
 -- The model that was asked for, or the one that answered.
 (model_name = $model OR model_response_name = $model)
 
+-- name: filter_model_unsaid
+-- The same, or a decision that says no model itself and may take one from the calls inside.
+(model_name = $model OR model_response_name = $model OR (kind = 'decision' AND model_source IS NULL))
+
 -- name: filter_prompt_name
 prompt_name = $prompt_name
 
@@ -42,6 +46,15 @@ incorrect = $incorrect
 -- name: filter_corrected
 corrected = $corrected
 
+-- name: filter_incorrect_span
+-- The same of a span, by its physical key.
+((trace_key, span_key) IN (
+    SELECT (trace_key, span_key) FROM store.judged_rows WHERE entry_type = 'mark')) = $incorrect
+
+-- name: filter_corrected_span
+((trace_key, span_key) IN (
+    SELECT (trace_key, span_key) FROM store.judged_rows WHERE entry_type = 'correction')) = $corrected
+
 -- name: filter_q
 -- Content is JSON text, in which a letter may stand as itself or escaped.
 (   contains(lower(CAST(input AS VARCHAR)), lower($q_plain))
@@ -66,3 +79,11 @@ replay_id IS NULL
 -- name: filter_after_undated
 -- What comes after the cursor's decision, when that one has no start.
 (started_at IS NULL AND decision_id < $after_decision_id)
+
+-- name: filter_before
+-- What comes before the cursor's decision.
+(started_at > $after_started_at OR (started_at = $after_started_at AND decision_id > $after_decision_id))
+
+-- name: filter_before_undated
+-- What comes before the cursor's decision, when that one has no start.
+(started_at IS NOT NULL OR decision_id > $after_decision_id)

@@ -30,6 +30,7 @@ def test_a_statement_says_in_one_line_what_it_is_for(query):
 @pytest.mark.parametrize("query", STATEMENTS, ids=by_name)
 def test_a_statement_only_reads_and_only_views(query):
     sql = query.sql.replace("{filters}", "true").replace("{truth}", "SELECT * FROM ground_truth")
+    sql = sql.replace("{places}", "$place_0")
     row = duckdb.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
     assert row is not None
     syntax = row[0]

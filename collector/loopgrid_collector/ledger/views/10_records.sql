@@ -2,7 +2,7 @@
 --
 -- Every timestamp is UTC. JSON columns always parse. A null says "not recorded", never "empty".
 -- Views whose names end in _rows stand in `store`, carry the physical keys (trace_key, span_key) and are
--- there for the server's own look-ups; everybody else reads the views in `main`.
+-- there for the server's own look-ups (place_key finds a row where it lies); everybody else reads the views in `main`.
 
 -- Every span: what was received, and what the dialects made of it. overlay.sql replaces this view in a ledger that
 -- holds renormalised rows, so that all others pay nothing for the possibility.
@@ -135,7 +135,8 @@ SELECT
     lower(hex(digest))                                                               AS digest,
     joined.trace_id AS trace_key,
     joined.span_id  AS span_key,
-    joined.start_ns AS start_key
+    joined.start_ns AS start_key,
+    joined.position AS place_key
 FROM joined;
 
 -- The same for a span of which nothing has been said, in logs or in entries, and which states no cost: most spans,
@@ -223,6 +224,38 @@ SELECT
     contains(attributes, 'cost') AS says_cost
 FROM joined;
 
+-- What lists filter by, as record_rows has it, without content. No join stands between the rows and whoever asks for the
+-- newest of them, so that conditions and an order by start_key reach the scan.
+CREATE OR REPLACE VIEW store.candidate_rows AS
+SELECT
+    replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id) AS decision_id,
+    kind,
+    decision_type,
+    service_name,
+    CASE status_code WHEN 1 THEN 'ok' WHEN 2 THEN 'error' END                        AS status,
+    prompt_name,
+    prompt_version,
+    model_name,
+    model_response_name,
+    CASE WHEN coalesce(model_provider, model_name, model_response_name) IS NOT NULL
+         THEN 'stated' END                                                           AS model_source,
+    session_id,
+    user_id,
+    CAST(metadata AS JSON)                                                           AS metadata,
+    CASE WHEN start_ns > 0 THEN make_timestamp(CAST(start_ns // 1000 AS BIGINT)) END AS started_at,
+    replay_id,
+    trace_id AS trace_key,
+    span_id  AS span_key,
+    start_ns AS start_key,
+    position AS place_key
+FROM store.span_rows;
+
+-- Which spans were marked or corrected, as record_rows says of each span (incorrect, corrected).
+CREATE OR REPLACE VIEW store.judged_rows AS
+SELECT DISTINCT entry_type, trace_id AS trace_key, span_id AS span_key
+FROM store.standing_rows
+WHERE entry_type IN ('mark', 'correction');
+
 -- What is needed of a span to say what the decisions around it take from it, without its content. said counts
 -- the fields that are filled, which helps to say which of several records of one call stands for it.
 CREATE OR REPLACE VIEW store.relative_rows AS
@@ -252,7 +285,8 @@ SELECT
         CAST(input_tokens AS VARCHAR), CAST(output_tokens AS VARCHAR), CAST(cache_read_tokens AS VARCHAR),
         CAST(cache_write_tokens AS VARCHAR), CAST(reasoning_tokens AS VARCHAR), CAST(finish_reasons AS VARCHAR),
         CAST(tags AS VARCHAR)
-    ], lambda field: field IS NOT NULL))     AS said
+    ], lambda field: field IS NOT NULL))     AS said,
+    position                                 AS place_key
 FROM store.span_rows;
 
 -- Which log records add content to a span.

@@ -1,6 +1,6 @@
 -- One row per decision: decorated, recorded, or a model call that no such decision contains.
 CREATE OR REPLACE VIEW main.decisions AS
-SELECT * EXCLUDE (trace_key, span_key, start_key)
+SELECT * EXCLUDE (trace_key, span_key, start_key, place_key)
 FROM store.completed_rows;
 
 -- Decisions that may be the same model call as the one before, with no sign that proves it: the same service, model
