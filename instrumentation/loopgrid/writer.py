@@ -14,8 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
@@ -59,8 +58,7 @@ Record = tuple[spool.Kind, tuple[bytes, bytes], bytes, bytes]
 Group = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Parcel:
+class _Parcel(NamedTuple):
     span: Ended
     group: Group
     size_bytes: int
@@ -85,7 +83,11 @@ class Writer:
         self._on_written = on_written
         self._thread: threading.Thread | None = None
         # Guards everything below. Re-entrant: a signal handler may decide while this very thread hands over.
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        # Who waits because the writing is behind waits here and is woken once all of it is written: woken at
+        # every write, sixteen threads would take more of the interpreter than the writing does.
+        self._caught_up = threading.Condition(lock)
         self._pending: deque[_Parcel] = deque()
         self._held_bytes = 0
         self._oldest_s: float | None = None
@@ -153,7 +155,7 @@ class Writer:
                     self._not_durable()
             elif self._is_behind():
                 self._changed.notify_all()
-                self._changed.wait_for(
+                self._caught_up.wait_for(
                     lambda: self._broken or self._closed or not self._is_behind(), self._limits.full_wait_s
                 )
             elif self._idle:
@@ -244,6 +246,7 @@ class Writer:
         """Take nothing more; what was taken is still written."""
         with self._changed:
             self._closed = True
+            self._caught_up.notify_all()
             self._changed.notify_all()
 
     def join(self, timeout_s: float) -> None:
@@ -272,6 +275,8 @@ class Writer:
             with self._changed:
                 self._broken = False
                 self._oldest_s = self._pending[0].at_s if self._pending else None
+                if self._oldest_s is None:
+                    self._caught_up.notify_all()
                 self._held_bytes -= sum(parcel.size_bytes for parcel in taken)
                 self.written += len(taken)
                 if not self._writing.dirty:
@@ -301,6 +306,7 @@ class Writer:
         )
         with self._changed:
             self._broken = True
+            self._caught_up.notify_all()
             self._changed.notify_all()
             self._changed.wait_for(lambda: False, RETRY_S)
             if not self._closed:
