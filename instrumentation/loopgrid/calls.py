@@ -9,7 +9,7 @@ import inspect
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
@@ -17,8 +17,10 @@ from urllib.parse import quote
 from loopgrid.capture import Losses, plain
 from loopgrid.config import CaptureLimits
 from loopgrid.errors import Invalid
+from loopgrid.health import Count, health
 from loopgrid.overrides import Overrides
 from loopgrid.prompt import Model, Prompt
+from loopgrid.redaction import Redaction
 from loopgrid.results import (
     Comparison,
     CorrectionRecord,
@@ -63,6 +65,8 @@ class Call(Generic[T]):
         settles: what this process has decided must have arrived first.
         repeatable: sent twice it does what it does sent once.
         key: the `Idempotency-Key` that makes it so.
+        recorded: what it sends enters the ledger, so the redaction rules hold for it. What only asks (SQL, a
+            comparison) is sent as it is: changed, it would be another question.
     """
 
     method: str
@@ -73,6 +77,7 @@ class Call(Generic[T]):
     settles: bool = False
     repeatable: bool = False
     key: str | None = None
+    recorded: bool = False
 
     @property
     def safe(self) -> bool:
@@ -161,7 +166,7 @@ class Calls:
         for name, value in (("input", input), ("output", output)):
             if value is not ABSENT:
                 body[name] = _json(value, name)
-        return Call("POST", "/v1/decisions", DecisionRecord, body=body, repeatable=True)
+        return Call("POST", "/v1/decisions", DecisionRecord, body=body, repeatable=True, recorded=True)
 
     def get_decision(self, decision_id: str) -> Call[DecisionRecord]:
         """One decision with its marks, corrections, replays and ground truth.
@@ -267,7 +272,8 @@ class Calls:
         """
         body = {"reason": reason} | ({} if marked_by is None else {"marked_by": marked_by})
         path = f"/v1/decisions/{quote(decision_id, safe='')}/incorrect"
-        return Call("POST", path, MarkRecord, body=body, settles=True, key=idempotency_key or _new_key())
+        key = idempotency_key or _new_key()
+        return Call("POST", path, MarkRecord, body=body, settles=True, key=key, recorded=True)
 
     def attach_correction(
         self,
@@ -296,9 +302,8 @@ class Calls:
         if reason is not None:
             body["reason"] = reason
         path = f"/v1/decisions/{quote(decision_id, safe='')}/correction"
-        return Call(
-            "POST", path, CorrectionRecord, body=body, settles=True, key=idempotency_key or _new_key()
-        )
+        key = idempotency_key or _new_key()
+        return Call("POST", path, CorrectionRecord, body=body, settles=True, key=key, recorded=True)
 
     def create_replay(
         self,
@@ -332,7 +337,9 @@ class Calls:
         if output is not ABSENT:
             body["output"] = _json(output, "output")
         repeatable = idempotency_key is not None
-        return Call("POST", "/v1/replays", ReplayRecord, body=body, settles=True, repeatable=repeatable)
+        return Call(
+            "POST", "/v1/replays", ReplayRecord, body=body, settles=True, repeatable=repeatable, recorded=True
+        )
 
     def get_replay(self, replay_id: str) -> Call[ReplayRecord]:
         """One replay with its status and, once there is one, its `result_decision_id`.
@@ -393,6 +400,28 @@ class Calls:
         if parameters is not None:
             body["parameters"] = _json(parameters, "parameters")
         return Call("POST", "/v1/sql", SqlResult, body=body, settles=True, repeatable=True)
+
+
+def redacted(call: Call[T], redaction: Redaction | None) -> Call[T]:
+    """The call as it may leave this process.
+
+    Raises:
+        Invalid: an override of a replay that is still to run may not leave; run with the marker in its place,
+            the replay would answer another question.
+    """
+    if redaction is None or not call.recorded or call.body is None:
+        return call
+    from loopgrid.redact import Redactor  # noqa: PLC0415 - who redacts nothing does not pay for it
+
+    body, taken = Redactor(redaction).body(call.body)
+    health.count(Count.REDACTED, len(taken))
+    overridden = next((entry for entry in taken if entry.startswith("overrides")), None)
+    if overridden is not None and "output" not in body:
+        raise Invalid(
+            f"{overridden.split(':')[0]} holds what the redaction rules take out, so the replay could not run "
+            "with it: give another value, or run it yourself and pass executor='external' and output="
+        )
+    return replace(call, body=body)
 
 
 def answering(method: F, build: Callable[..., Any]) -> F:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from loopgrid import frames, tracing
-from loopgrid.calls import Call, Calls, answering
+from loopgrid.calls import Call, Calls, answering, redacted
 from loopgrid.config import checked_endpoint
 from loopgrid.errors import Fatal, LoopGridError, Misconfigured, NotFound, Unavailable
 from loopgrid.overrides import Overrides, unknown_version
@@ -163,6 +163,7 @@ class LoopGrid:
         self.close()
 
     def _send(self, call: Call[T]) -> T:
+        call = redacted(call, tracing.settings().redact)
         return self._attempted(call, functools.partial(self._rest.attempt, call))
 
     def _attempted(self, call: Call[Any], attempt: Callable[[float], A | LoopGridError]) -> A:

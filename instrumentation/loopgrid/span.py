@@ -293,7 +293,11 @@ def is_inside(context: Context | None) -> bool:
 
 
 def open_decision(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> Decision:
-    """Open a decision in the current context. Never raises an `Exception`."""
+    """Open a decision in the current context.
+
+    Raises:
+        SpoolFull: it is known that it could not be kept, and the policy is to raise. Nothing else is raised.
+    """
     return guarded(Count.OPEN_FAILED, _open, decision_type, describe) or CLOSED
 
 
@@ -310,6 +314,7 @@ def _open(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> D
     pipeline = tracing.active()
     if pipeline is None:
         return CLOSED
+    pipeline.admit()
     limits = pipeline.config.capture
     number = pipeline.next_number()
     opening = opening_of(describe, limits)

@@ -42,6 +42,8 @@ ROUND: Final = 256
 BUSY: Final = 64
 """Spans waiting to be written at which the application is in a burst."""
 SPAN_OVERHEAD_BYTES: Final = 512
+MEASURE_S: Final = 1.0
+"""Seconds between two looks at what other processes have in the spool folder."""
 UNLOSSY: Final = frozenset(
     {
         Count.STARTED,
@@ -50,6 +52,7 @@ UNLOSSY: Final = frozenset(
         Count.RECOVERED,
         Count.UNFINISHED,
         Count.ATTACHED,
+        Count.TURNED_AWAY,
     }
 )
 """Counters that speak of no loss: that they moved is reported with the next report only."""
@@ -104,6 +107,7 @@ class Writer:
         self._fresh: deque[LiveSpan] = deque()
         self._open: list[tuple[LiveSpan, bool]] = []
         self._next_sync = 0.0
+        self._next_measure = 0.0
         self._urgent = False
         self._last_report = time.monotonic()
         self._reported: tuple[object, object] = ({}, 0)
@@ -175,10 +179,34 @@ class Writer:
 
     def _room(self, size_bytes: int) -> bool:
         in_memory = not self._held_bytes or self._held_bytes + size_bytes <= self._limits.max_queue_bytes
-        on_disk = self._writing.waiting_bytes + self._held_bytes + size_bytes <= self._limits.max_spool_bytes
-        return in_memory and on_disk
+        used_bytes = self._writing.waiting_bytes + self._writing.others_bytes + self._held_bytes
+        return in_memory and used_bytes + size_bytes <= self._limits.max_spool_bytes
+
+    def refuses(self) -> bool:
+        """Whether the policy is to raise and it is known that a decision could not be kept."""
+        if self._when_full != "raise" or self._closed:
+            return False
+        with self._changed:
+            return self._broken or not (
+                self._room(SPAN_OVERHEAD_BYTES) or self._wait_for_room(SPAN_OVERHEAD_BYTES)
+            )
+
+    def full(self) -> SpoolFull:
+        """What is raised where there is no room."""
+        return SpoolFull(
+            f"no room for another decision in {self._writing.folder}: is the collector up, the disk full?"
+        )
+
+    def _measure(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_measure:
+            self._next_measure = now + MEASURE_S
+            self._writing.measure_others()
 
     def _wait_for_room(self, size_bytes: int) -> bool:
+        self._measure()
+        if self._room(size_bytes):
+            return True
         if self._when_full == "drop" or self._exhausted:
             return False
         self._changed.notify_all()
@@ -190,13 +218,11 @@ class Writer:
     def _refuse(self) -> None:
         self._drop(
             Count.SPOOL_FULL,
-            f"decisions are lost: {self._limits.max_spool_bytes} bytes wait in {self._writing.folder}, or "
-            "its disk takes no more; look at the disk and at the collector",
+            f"decisions are lost: {self._limits.max_spool_bytes} bytes wait in {self._writing.folder.parent}, "
+            "or its disk takes no more; look at the disk and at the collector",
         )
         if self._when_full == "raise":
-            raise SpoolFull(
-                f"no room for another decision in {self._writing.folder}: is the collector up, the disk full?"
-            )
+            raise self.full()
 
     def _not_durable(self) -> None:
         self._health.trouble(
@@ -264,6 +290,7 @@ class Writer:
                 records = [record for parcel in parcels for record in self._encoded(parcel)]
                 records += self._starts()
                 records += self._report()
+            self._measure()
             try:
                 if records:
                     self._append(records)
