@@ -418,8 +418,8 @@ def redacted(call: Call[T], redaction: Redaction | None) -> Call[T]:
     overridden = next((entry for entry in taken if entry.startswith("overrides")), None)
     if overridden is not None and "output" not in body:
         raise Invalid(
-            f"{overridden.split(':')[0]} holds what the redaction rules take out, so the replay could not run "
-            "with it: give another value, or run it yourself and pass executor='external' and output="
+            f"{overridden.split(':')[0]} holds what the redaction rules take out, so the replay could not "
+            "run with it: give another value, or run it yourself and pass executor='external' and output="
         )
     return replace(call, body=body)
 

@@ -63,8 +63,8 @@ _WHERE: Final = {
 """How the record names what these attributes carry; others go by their key."""
 _BODY_IDS: Final = frozenset(
     {
-        "decision_id", "replay_id", "idempotency_key", "decision_type", "executor", "started_at", "duration_ms",
-        "usage",
+        "decision_id", "replay_id", "idempotency_key", "decision_type", "executor", "started_at",
+        "duration_ms", "usage",
     }
 )  # fmt: skip
 _BODY_AUTHORS: Final = frozenset({"marked_by", "corrected_by", "requested_by"})

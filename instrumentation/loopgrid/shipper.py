@@ -371,7 +371,7 @@ class Shipper:
             if expired():
                 if counted is not None:
                     self._lose(
-                        Count.EXPIRED, len(items), "decisions waited in the spool longer than max_spool_age_s",
+                        Count.EXPIRED, len(items), "decisions waited longer than max_spool_age_s",
                         own=counted is Count.ACKNOWLEDGED,
                     )  # fmt: skip
                 return

@@ -162,8 +162,7 @@ class Writing:
         Raises:
             OSError: nothing of it is in the segment then.
         """
-        # By age, too: what is dropped for its age is dropped by the file, and no record may be much older than
-        # the last one in its file.
+        # By age, too: age is judged by the file, so no record may be much older than the last one in it.
         begun = (
             self._fd is None
             or self.end.offset >= self._max_segment_bytes

@@ -10,6 +10,7 @@ no time, keeps the writing thread from its work as well; so does a disk that doe
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -35,6 +36,8 @@ LOSS_REPORT_S: Final = 1.0
 """Shortest time between two reports of losses."""
 MAX_BEHIND_S: Final = 0.04
 """Age of the oldest span not written yet at which whoever hands over another one waits."""
+CAUGHT_UP_S: Final = 0.02
+"""Age of the oldest span not written yet below which those who wait go on."""
 GATHER: Final = 128
 """Spans that are company enough to write at once."""
 ROUND: Final = 256
@@ -88,8 +91,8 @@ class Writer:
         # Guards everything below. Re-entrant: a signal handler may decide while this very thread hands over.
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
-        # Who waits because the writing is behind waits here and is woken once all of it is written: woken at
-        # every write, sixteen threads would take more of the interpreter than the writing does.
+        # Who waits because the writing is behind waits here and is woken once it has caught up: woken at every
+        # write, sixteen threads would take more of the interpreter than the writing does.
         self._caught_up = threading.Condition(lock)
         self._pending: deque[_Parcel] = deque()
         self._held_bytes = 0
@@ -218,8 +221,8 @@ class Writer:
     def _refuse(self) -> None:
         self._drop(
             Count.SPOOL_FULL,
-            f"decisions are lost: {self._limits.max_spool_bytes} bytes wait in {self._writing.folder.parent}, "
-            "or its disk takes no more; look at the disk and at the collector",
+            f"decisions are lost: {self._limits.max_spool_bytes} bytes wait in "
+            f"{self._writing.folder.parent}, or its disk takes no more; look at the disk and the collector",
         )
         if self._when_full == "raise":
             raise self.full()
@@ -237,8 +240,12 @@ class Writer:
         self._changed.notify_all()
 
     def wake(self) -> None:
-        """There is room, or something to report."""
+        """There is room, or something to report: by a process, too, that only sends what others left."""
         with self._changed:
+            if self._losses() != self._reported[0]:
+                # A process that ends starts no thread any more; what it counted is in its log.
+                with contextlib.suppress(RuntimeError):
+                    self._begin()
             self._changed.notify_all()
 
     def until_written(self, number: int, timeout_s: float) -> bool:
@@ -291,9 +298,12 @@ class Writer:
                 records += self._starts()
                 records += self._report()
             self._measure()
+            wrote = bool(records)
             try:
                 if records:
                     self._append(records)
+                    self._wrote(taken)
+                    records, taken = [], []
                 self._maybe_sync()
             except OSError as error:
                 if self._trouble(error, len(taken)):
@@ -301,20 +311,24 @@ class Writer:
                 continue
             with self._changed:
                 self._broken = False
-                self._oldest_s = self._pending[0].at_s if self._pending else None
-                if self._oldest_s is None:
-                    self._caught_up.notify_all()
-                self._held_bytes -= sum(parcel.size_bytes for parcel in taken)
-                self.written += len(taken)
                 if not self._writing.dirty:
                     self.synced = self.written
                 self._changed.notify_all()
                 done = self._closed and not self._pending and not self._writing.dirty
-            if records:
+            if wrote:
                 self._on_written()
-            records, taken = [], []
             if done:
                 return
+
+    def _wrote(self, taken: Sequence[_Parcel]) -> None:
+        """Let go on who waits for the writing: a kill loses nothing of it now, and a disk takes time."""
+        with self._changed:
+            self._oldest_s = self._pending[0].at_s if self._pending else None
+            if self._oldest_s is None or time.monotonic() - self._oldest_s < CAUGHT_UP_S:
+                self._caught_up.notify_all()
+            self._held_bytes -= sum(parcel.size_bytes for parcel in taken)
+            self.written += len(taken)
+            self._changed.notify_all()
 
     def _append(self, records: Sequence[Record]) -> None:
         if self._writing.append(records):
