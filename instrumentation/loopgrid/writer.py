@@ -91,7 +91,7 @@ class Writer:
         # Guards everything below. Re-entrant: a signal handler may decide while this very thread hands over.
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
-        # Who waits because the writing is behind waits here and is woken once it has caught up: woken at every
+        # Who waits because the writing is behind waits here and is woken once it has caught up: at every
         # write, sixteen threads would take more of the interpreter than the writing does.
         self._caught_up = threading.Condition(lock)
         self._pending: deque[_Parcel] = deque()
