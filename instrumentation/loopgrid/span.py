@@ -45,7 +45,9 @@ class Decision(Life):
     cannot be recorded is counted and named in the record's `lossiness`.
     """
 
-    __slots__ = ("_considered", "_metadata", "_not_executed", "_output", "_prompt", "_rendered", "_tags")
+    __slots__ = (
+        "_considered", "_late", "_metadata", "_not_executed", "_output", "_prompt", "_rendered", "_tags",
+    )  # fmt: skip
 
     output_key: ClassVar[str] = Key.DECISION_OUTPUT
 
@@ -54,6 +56,7 @@ class Decision(Life):
     ) -> None:
         super().__init__(span, opening, limits, inside)
         self._prompt = opening.prompt
+        self._late = opening.late
         self._rendered = False
         self._tags: list[str] = []
         self._metadata: set[str] = set()
@@ -199,6 +202,11 @@ class Decision(Life):
             self.succeed(self._output)
         elif self._span is not None and not self._ended:
             self._end(self._span, Status(StatusCode.OK))
+
+    def _close(self, span: Span, status: Status | None) -> None:
+        if self._late is not None:
+            span.set_attributes(self._late())
+        super()._close(span, status)
 
     def _open_span(self) -> Span | None:
         if self._ended:
