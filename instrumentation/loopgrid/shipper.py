@@ -276,7 +276,12 @@ class Shipper:
             for read in self._batches(self._reading, end):
                 batch = [item for item in read if item.after > self._acked]
                 path = self._writing.folder / f"{read[-1].after.segment:08d}.seg"
-                self._deliver(transport, batch, Count.ACKNOWLEDGED, partial(self._too_old, path))
+                self._deliver(
+                    transport,
+                    batch,
+                    Count.ACKNOWLEDGED,
+                    partial(spool.is_older, path, self._limits.max_spool_age_s),
+                )
                 self._acknowledge(read[-1].after)
                 self._give_way()
                 self._settle(sum(item.kind in COUNTED for item in batch))
@@ -297,7 +302,7 @@ class Shipper:
     def _ship_orphans(self, transport: Transport) -> None:
         while self._orphans and not self._has_own() and not self._closed:
             orphan = self._orphans[0]
-            expired = partial(self._too_old, orphan.folder)
+            expired = partial(spool.is_older, orphan.folder, self._limits.max_spool_age_s)
             for batch in self._batches(orphan.reading, None):
                 left = [item for item in batch if item.after > orphan.acked]
                 if left:
@@ -311,15 +316,6 @@ class Shipper:
                 self._orphans.pop(0)
                 self._changed.notify_all()
             self.writer.wake()
-
-    def _too_old(self, place: Path) -> bool:
-        """Whether nothing was written to a segment, or to any of a folder, for `max_spool_age_s`."""
-        if place.is_dir():
-            return spool.age_s_of(place) > self._limits.max_spool_age_s
-        try:
-            return time.time() - place.stat().st_mtime > self._limits.max_spool_age_s
-        except OSError:
-            return False
 
     def _report_unfinished(self, transport: Transport, orphan: Orphan) -> None:
         """A decision that started and never ended is said to be that: no end is made up for it."""

@@ -463,6 +463,16 @@ def age_s_of(folder: Path) -> float:
     return time.time() - youngest if youngest or any(folder.glob("*.seg")) else 0.0
 
 
+def is_older(place: Path, seconds: float) -> bool:
+    """Whether nothing was written for so long to a segment, or to any segment of a folder."""
+    if place.is_dir():
+        return age_s_of(place) > seconds
+    try:
+        return time.time() - place.stat().st_mtime > seconds
+    except OSError:
+        return False
+
+
 def orphans(root: Path, endpoint: str, own: Path, max_age_s: float = float("inf")) -> Iterator[Orphan]:
     """Folders of ended producers that sent to the same endpoint, each locked by this process.
 
