@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from loopgrid import tracing
 from loopgrid.calls import Calls, answering
 from loopgrid.client import LoopGrid, still_on_their_way
 from loopgrid.errors import LoopGridError
 from loopgrid.replaying import Replay
-from loopgrid.request import Call
+from loopgrid.request import Call, redacted
 from loopgrid.rest import MAX_CONNECTIONS, Attempts
 from loopgrid.results import Result
 
@@ -109,6 +110,7 @@ class AsyncLoopGrid:
         await self.close()
 
     async def _send(self, call: Call[T]) -> T:
+        call = redacted(call, tracing.settings().redact)
         settled = not call.settles or await self._in_thread(self._grid._settle)  # noqa: SLF001 - its core
         attempts = Attempts(call, self._timeout_s)
         while True:

@@ -114,7 +114,7 @@ class Calls(JudgementCalls):
         for name, value in (("input", input), ("output", output)):
             if value is not ABSENT:
                 body[name] = as_json(value, name)
-        return Call("POST", "/v1/decisions", DecisionRecord, body=body, repeatable=True)
+        return Call("POST", "/v1/decisions", DecisionRecord, body=body, repeatable=True, recorded=True)
 
     def get_decision(self, decision_id: str) -> Call[DecisionRecord]:
         """One decision with its marks, corrections, replays and ground truth.
@@ -167,11 +167,10 @@ class Calls(JudgementCalls):
             metadata: facts by name that must be equal.
             include_replays: True shows the decisions that replays made, too.
             limit: decisions on one page.
-            cursor: `next_cursor` or `previous_cursor` of another page.
+            cursor: `next_cursor` of the page before.
 
         Returns:
-            `{"items": […], "next_cursor": …, "previous_cursor": …}`; either may be None;
-            the items are also its attribute `decisions`.
+            `{"items": […], "next_cursor": … or None}`; the items are also its attribute `decisions`.
 
         Raises:
             Invalid: a filter has a value that cannot be meant.
@@ -231,7 +230,9 @@ class Calls(JudgementCalls):
         if output is not ABSENT:
             body["output"] = as_json(output, "output")
         repeatable = idempotency_key is not None
-        return Call("POST", "/v1/replays", ReplayRecord, body=body, settles=True, repeatable=repeatable)
+        return Call(
+            "POST", "/v1/replays", ReplayRecord, body=body, settles=True, repeatable=repeatable, recorded=True
+        )
 
     def get_replay(self, replay_id: str) -> Call[ReplayRecord]:
         """One replay with its status and, once there is one, its `result_decision_id`.

@@ -20,7 +20,7 @@ from loopgrid.errors import Fatal, LoopGridError, Misconfigured, NotFound, Unava
 from loopgrid.overrides import Overrides, unknown_version
 from loopgrid.prompt import Prompt, registered_prompt, registered_prompts
 from loopgrid.replaying import Replay, prepare, refuse_running_loop, run
-from loopgrid.request import Call
+from loopgrid.request import Call, redacted
 from loopgrid.rest import Attempts, Rest
 from loopgrid.results import Result
 
@@ -171,6 +171,7 @@ class LoopGrid:
         self.close()
 
     def _send(self, call: Call[T]) -> T:
+        call = redacted(call, tracing.settings().redact)
         return self._attempted(call, functools.partial(self._rest.attempt, call))
 
     def _attempted(self, call: Call[Any], attempt: Callable[[float], A | LoopGridError]) -> A:

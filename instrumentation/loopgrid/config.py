@@ -78,8 +78,12 @@ class DeliveryLimits:
 
     Attributes:
         max_queue_bytes: estimated bytes held in memory for decisions not on disk yet.
-        max_spool_bytes: bytes of this process's decisions that may wait on disk.
-        max_spool_age_s: seconds after which what an ended process left unsent is dropped and counted.
+        max_spool_bytes: bytes of decisions that may wait in the spool folder, of all processes that use it.
+            Each looks once a second at what the others have: together they may pass it by what they write
+            in that second. What was refused or damaged is kept besides, up to a quarter of it.
+        max_spool_age_s: seconds after which what is unsent is dropped and counted, of living and of ended
+            processes. It goes by the file: nothing younger is dropped, and nothing is tried for more than a
+            sixteenth longer.
         max_segment_bytes: size at which the spool begins another file; removed whole once acknowledged.
         max_batch_spans: decisions in one request.
         max_batch_bytes: bytes in one request.
@@ -127,7 +131,8 @@ class Config:
         spool_dirs: folders the durable queue may be in; the first that can be written is taken.
         durability: `async` (on disk within 100 ms) or `sync` (the decorated call returns after fsync).
         when_full: what happens to a decision that has no room: `block` (wait `full_wait_s`, then drop and
-            count), `drop` (and count), or `raise` (`SpoolFull`, where the function itself did not raise).
+            count), `drop` (and count), or `raise` (`SpoolFull`: before the function runs where that is known;
+            after it, unless it raised itself, where the room went while it ran).
         capture: limits on what is recorded.
         delivery: limits on how it is sent.
         redact: what is taken out of every span before it leaves this process.

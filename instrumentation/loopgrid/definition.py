@@ -61,6 +61,8 @@ class Definition:
         attributes = opening.attributes
         attributes[Key.FUNCTION_NAME] = self.name
         attributes.update(self.provenance.attributes())
+        if self.provenance.is_waiting:
+            opening.late = self.provenance.attributes
         arguments = self._bound(args, kwargs, opening)
         if arguments is None:
             attributes[Key.DECISION_INPUT] = self._unbound(args, kwargs, limits, opening)

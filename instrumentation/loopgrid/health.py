@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Final
@@ -37,10 +38,12 @@ class Count(StrEnum):
     """One fact was stated after its decision had ended; unit: facts."""
     SPOOL_FULL = "spool_full"
     """Dropped: the spool was full, or its disk took nothing, and the policy allows it."""
+    TURNED_AWAY = "turned_away"
+    """Not lost: the spool was full, the policy is to raise, and so the function did not run; unit: calls."""
     NOT_DURABLE = "not_durable"
     """`sync` was asked for and the disk did not confirm in time; the decision may still arrive."""
     EXPIRED = "expired"
-    """Dropped: it had waited in the spool of an ended process longer than `max_spool_age_s`."""
+    """Dropped: it had waited in the spool longer than `max_spool_age_s`."""
     CLOSED = "closed"
     """Dropped: LoopGrid had been shut down."""
     REFUSED = "refused"
@@ -50,7 +53,8 @@ class Count(StrEnum):
     REJECTED = "rejected"
     """The collector took the request and rejected this decision; it is in its quarantine."""
     DAMAGED = "damaged"
-    """A file of the spool was damaged and is kept under `refused`; unit: files."""
+    """Lost: records of the spool that no longer fit their checksum. What follows them is sent, and the file
+    is kept under `refused`. Unit: damaged places, each of which may have held several records."""
     DEFECT = "defect"
     """Lost: it could not be encoded, or a defect of ours."""
     REDACTED = "redacted"
@@ -81,7 +85,20 @@ class Health:
         # every counter is there from the start and is stepped in one statement, which no handler interrupts.
         self._lock = threading.RLock()
         self._counts = {str(what): 0 for what in Count}
+        # Every decision takes a number. A lock for that is what threads that decide at once would queue for;
+        # to append is one step that neither a thread nor a signal handler interrupts.
+        self._ticks: deque[None] = deque()
         self._logged: set[str] = set()
+
+    def tick(self) -> None:
+        """Count one sequence number."""
+        self._ticks.append(None)
+
+    def _add_up(self) -> None:
+        with self._lock:
+            for _ in range(len(self._ticks)):
+                self._ticks.popleft()
+                self._counts["started"] += 1
 
     def count(self, what: Count, number: int = 1) -> None:
         """Add to a counter."""
@@ -104,10 +121,12 @@ class Health:
     @property
     def started(self) -> int:
         """Sequence numbers taken so far."""
+        self._add_up()
         return self._counts["started"]
 
     def counters(self) -> dict[str, int]:
         """All counters that are not zero, by name."""
+        self._add_up()
         with self._lock:
             return {name: number for name, number in self._counts.items() if number}
 

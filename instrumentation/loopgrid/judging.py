@@ -247,9 +247,8 @@ class JudgementCalls:
         body["outcome"] = as_json(outcome, "outcome")
         if occurred_at is not None:
             body["occurred_at"] = as_json(occurred_at, "occurred_at")
-        return Call(
-            "POST", "/v1/outcomes", OutcomePage, body=body, settles=True, key=idempotency_key or new_key()
-        )
+        again = idempotency_key or new_key()
+        return Call("POST", "/v1/outcomes", OutcomePage, body=body, settles=True, key=again, recorded=True)
 
 
 def _given(**fields: str | None) -> dict[str, Any]:
@@ -270,4 +269,4 @@ def _path(decision_id: str) -> str:
 
 def _said(decision_id: str, verb: str, result: type[R], body: Mapping[str, Any], key: str | None) -> Call[R]:
     path = f"{_path(decision_id)}/{verb}"
-    return Call("POST", path, result, body=body, settles=True, key=key or new_key())
+    return Call("POST", path, result, body=body, settles=True, key=key or new_key(), recorded=True)

@@ -13,7 +13,7 @@ Laws:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, ParamSpec, Protocol, TypeVar
@@ -74,6 +74,8 @@ class Opening:
     attributes: dict[str, AnyValue] = field(default_factory=dict)
     losses: Losses = field(default_factory=Losses)
     prompt: PromptFacts | None = None
+    late: Callable[[], Mapping[str, AnyValue]] | None = None
+    """Attributes that may be known by the end only."""
 
 
 def guarded(what: Count, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:

@@ -2,7 +2,7 @@
 
 What cannot be known cheaply stays absent. The commit is read from the files of the repository; only
 whether tracked files differ from it needs `git`, which is asked once a folder, by a thread of its own. A
-decision that starts before the answer is there goes without it.
+decision that ends before the answer is there goes without it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,12 @@ class Provenance:
                 # A new dict: another thread may be copying this one.
                 known = self._attributes = {**known, Key.COMMIT_DIRTY: dirty}
         return known
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether `git` has not answered yet."""
+        known = self._attributes
+        return self._repository is not None and known is not None and Key.COMMIT_DIRTY not in known
 
     def _found(self) -> dict[str, AnyValue]:
         found: dict[str, AnyValue] = {}

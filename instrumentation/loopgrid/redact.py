@@ -18,7 +18,7 @@ import binascii
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -61,6 +61,15 @@ _WHERE: Final = {
     Key.MODEL_PARAMETERS: "model.parameters",
 }
 """How the record names what these attributes carry; others go by their key."""
+_BODY_IDS: Final = frozenset(
+    {
+        "decision_id", "replay_id", "idempotency_key", "decision_type", "executor", "started_at",
+        "duration_ms", "usage",
+    }
+)  # fmt: skip
+_BODY_AUTHORS: Final = frozenset({"marked_by", "corrected_by", "requested_by"})
+_BODY_STRUCTURE: Final = frozenset({"model", "prompt", "error", "overrides"})
+"""Fields of API bodies whose members are named by the API, too."""
 _GIVEN: Final = frozenset(key for name, key in vars(Key).items() if name.isupper())
 _VARIABLE: Final = Key.PROMPT_VARIABLE_PREFIX
 _JSON_BEGINS: Final = re.compile(r'\s*[\[{"]')
@@ -104,6 +113,16 @@ class Redactor:
         pass_ = _Pass(self._redaction, self._keys, self._attribute_keys)
         pass_.attributes(attributes, "")
         return pass_.number
+
+    def body(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, None]]:
+        """A JSON body of the API as it may leave, and what was taken out of it, as in `lossiness`.
+
+        The names of fields are the API's and not the application's, so `keys` means those of metadata, prompt
+        variables and content. Ids and numbers are not looked at, and who says something only by `keys`: a
+        correction nobody stands behind would be none.
+        """
+        pass_ = _Pass(self._redaction, self._keys, self._attribute_keys)
+        return pass_.fields(body, ""), pass_.entries
 
     def span(self, span: Span) -> int:
         """Redact a span in place: name, status message, and the attributes of span, events and links.
@@ -168,6 +187,27 @@ class _Pass:
         """What is missing is told by paths, and those hold names of the application's data."""
         for entry in entries.array_value.values:
             entry.string_value = self._patterned(entry.string_value, Key.LOSSINESS)
+
+    def fields(self, body: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        """The fields of an API body as they may leave."""
+        written: dict[str, Any] = {}
+        for name, value in body.items():
+            where = prefix + name
+            if name in _BODY_IDS:
+                written[name] = value
+            elif name in _BODY_AUTHORS:
+                secret = _folded(name) in self._keys
+                written[name] = REDACTED if secret else value
+                if secret:
+                    self._took(where)
+            elif name in _BODY_STRUCTURE and isinstance(value, Mapping):
+                written[name] = self.fields(value, f"{where}.")
+            else:
+                try:
+                    written[name] = self._json(value, where, name, 0)
+                except _FailedError as failed:
+                    written[name] = self._failed(where, str(failed))
+        return written
 
     def blank(self, span: Span, why: str) -> None:
         """Take out everything that could hold content."""

@@ -1,16 +1,18 @@
-"""One request to the API, and how values are written into it. Pure."""
+"""One request to the API, and how values are written into it. Pure, but for a count of redactions."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from loopgrid.capture import Losses, plain
 from loopgrid.config import CaptureLimits
 from loopgrid.errors import Invalid
+from loopgrid.health import Count, health
 from loopgrid.prompt import Model, Prompt
+from loopgrid.redaction import Redaction
 from loopgrid.results import Result
 
 ABSENT: Final[Any] = object()
@@ -41,6 +43,8 @@ class Call(Generic[T]):
         settles: what this process has decided must have arrived first.
         repeatable: sent twice it does what it does sent once.
         key: the `Idempotency-Key` that makes it so.
+        recorded: what it sends enters the ledger, so the redaction rules hold for it. What only asks (SQL, a
+            comparison) is sent as it is: changed, it would be another question.
     """
 
     method: str
@@ -51,6 +55,7 @@ class Call(Generic[T]):
     settles: bool = False
     repeatable: bool = False
     key: str | None = None
+    recorded: bool = False
 
     @property
     def safe(self) -> bool:
@@ -84,3 +89,25 @@ def as_json(value: Any, name: str) -> Any:
             "numbers, lists, maps, dataclasses, dates or pydantic models"
         )
     return written
+
+
+def redacted(call: Call[T], redaction: Redaction | None) -> Call[T]:
+    """The call as it may leave this process.
+
+    Raises:
+        Invalid: an override of a replay that is still to run may not leave; run with the marker in its place,
+            the replay would answer another question.
+    """
+    if redaction is None or not call.recorded or call.body is None:
+        return call
+    from loopgrid.redact import Redactor  # noqa: PLC0415 - who redacts nothing does not pay for it
+
+    body, taken = Redactor(redaction).body(call.body)
+    health.count(Count.REDACTED, len(taken))
+    overridden = next((entry for entry in taken if entry.startswith("overrides")), None)
+    if overridden is not None and "output" not in body:
+        raise Invalid(
+            f"{overridden.split(':')[0]} holds what the redaction rules take out, so the replay could not "
+            "run with it: give another value, or run it yourself and pass executor='external' and output="
+        )
+    return replace(call, body=body)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,8 @@ JITTER: Final = 0.2
 """Share by which a backoff is varied, so that many processes do not return at once."""
 ORPHAN_SCAN_S: Final = 60.0
 """Seconds between two looks for what ended processes left."""
+REFUSED_SHARE: Final = 1 / 4
+"""Share of `max_spool_bytes` that is kept, besides it, of what was refused or damaged."""
 TRACES: Final = "/v1/traces"
 LOGS: Final = "/v1/logs"
 BURST_PAUSE_S: Final = 0.25
@@ -75,6 +78,7 @@ class Shipper:
     ) -> None:  # fmt: skip
         self._config = config
         self._limits = config.delivery
+        self._max_refused_bytes = config.delivery.max_spool_bytes * REFUSED_SHARE
         self._health = health
         self._connect = connect
         self._writing = writing
@@ -252,7 +256,11 @@ class Shipper:
                 return False
         if time.monotonic() >= self._next_scan:
             self._next_scan = time.monotonic() + ORPHAN_SCAN_S
-            found = list(spool.orphans(self._root, self._config.endpoint, self._writing.folder))
+            found = list(
+                spool.orphans(
+                    self._root, self._config.endpoint, self._writing.folder, self._limits.max_spool_age_s
+                )
+            )
             with self._changed:
                 self._orphans += found
                 self._scans += 1
@@ -267,7 +275,13 @@ class Shipper:
             end = self._writing.end
             for read in self._batches(self._reading, end):
                 batch = [item for item in read if item.after > self._acked]
-                self._deliver(transport, batch, Count.ACKNOWLEDGED)
+                path = self._writing.folder / f"{read[-1].after.segment:08d}.seg"
+                self._deliver(
+                    transport,
+                    batch,
+                    Count.ACKNOWLEDGED,
+                    partial(spool.is_older, path, self._limits.max_spool_age_s),
+                )
                 self._acknowledge(read[-1].after)
                 self._give_way()
                 self._settle(sum(item.kind in COUNTED for item in batch))
@@ -288,19 +302,15 @@ class Shipper:
     def _ship_orphans(self, transport: Transport) -> None:
         while self._orphans and not self._has_own() and not self._closed:
             orphan = self._orphans[0]
-            if orphan.age_s > self._limits.max_spool_age_s:
-                dropped = sum(item.kind is Kind.SPAN for item in orphan.reading.items())
-                self._health.trouble(
-                    Count.EXPIRED, "decisions waited in the spool for longer than max_spool_age_s", dropped
-                )
-            else:
-                for batch in self._batches(orphan.reading, None):
-                    left = [item for item in batch if item.after > orphan.acked]
-                    if left:
-                        self._deliver(transport, left, Count.RECOVERED)
-                        orphan.acknowledge(left[-1].after)
+            expired = partial(spool.is_older, orphan.folder, self._limits.max_spool_age_s)
+            for batch in self._batches(orphan.reading, None):
+                left = [item for item in batch if item.after > orphan.acked]
+                if left:
+                    self._deliver(transport, left, Count.RECOVERED, expired)
+                    orphan.acknowledge(left[-1].after)
+            if not expired():
                 self._report_unfinished(transport, orphan)
-                self._keep_damaged(orphan.reading)
+            self._keep_damaged(orphan.reading)
             orphan.remove()
             with self._changed:
                 self._orphans.pop(0)
@@ -327,8 +337,12 @@ class Shipper:
     def _batches(self, reading: Reading, end: Position | None) -> _Batches:
         return _Batches(reading, end, self._limits.max_batch_spans, self._limits.max_batch_bytes)
 
-    def _deliver(self, transport: Transport, batch: Sequence[Item], counted: Count) -> None:
-        """Send until the answer is final. Traces first: a log record about a span never precedes it.
+    def _deliver(
+        self, transport: Transport, batch: Sequence[Item], counted: Count,
+        expired: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        """Send until the answer is final, or it is too old. Traces first: a log record about a span never
+        precedes it.
 
         Raises:
             _StoppedError: the process ends before the answer came.
@@ -336,17 +350,27 @@ class Shipper:
         spans = [item for item in batch if item.kind is Kind.SPAN]
         events = [item for item in batch if item.kind is Kind.EVENT]
         if spans:
-            self._send(transport, TRACES, spans, counted)
+            self._send(transport, TRACES, spans, counted, expired)
         if events:
-            self._send(transport, LOGS, events, None)
+            self._send(transport, LOGS, events, None, expired)
 
-    def _send(self, transport: Transport, path: str, items: Sequence[Item], counted: Count | None) -> None:
+    def _send(
+        self, transport: Transport, path: str, items: Sequence[Item], counted: Count | None,
+        expired: Callable[[], bool],
+    ) -> None:  # fmt: skip
         groups: dict[tuple[bytes, bytes], list[bytes]] = {}
         for item in items:
             groups.setdefault(item.group, []).append(item.body)
         body = encode.request(groups)
         backoff_s = self._limits.first_backoff_s
         while True:
+            if expired():
+                if counted is not None:
+                    self._lose(
+                        Count.EXPIRED, len(items), "decisions waited longer than max_spool_age_s",
+                        own=counted is Count.ACKNOWLEDGED,
+                    )  # fmt: skip
+                return
             outcome = transport.send(path, body)
             match outcome:
                 case Acknowledged(rejected=rejected):
@@ -359,7 +383,7 @@ class Shipper:
                             )  # fmt: skip
                     return
                 case Refused(reason=reason):
-                    self._refused(transport, path, items, counted, reason, body)
+                    self._refused(transport, path, items, counted, reason, body, expired)
                     return
                 case Blocked(reason=reason):
                     self._block(reason)
@@ -369,18 +393,18 @@ class Shipper:
 
     def _refused(
         self, transport: Transport, path: str, items: Sequence[Item], counted: Count | None, reason: str,
-        body: bytes,
+        body: bytes, expired: Callable[[], bool],
     ) -> None:  # fmt: skip
         """Halve until the one that is refused stands alone, and keep that one where people can find it."""
         if len(items) > 1:
             half = len(items) // 2
-            self._send(transport, path, items[:half], counted)
-            self._send(transport, path, items[half:], counted)
+            self._send(transport, path, items[:half], counted, expired)
+            self._send(transport, path, items[half:], counted, expired)
             return
         self._set_aside += 1
         name = f"{self._writing.folder.name}-{self._set_aside:06d}-{path.rpartition('/')[2]}.otlp"
         try:
-            kept = f"kept as {spool.set_aside(self._root, name, body)}"
+            kept = f"kept as {spool.set_aside(self._root, name, body, self._max_refused_bytes)}"
         except OSError as error:
             kept = f"and could not be kept ({error.strerror})"
         self._lose(
@@ -420,21 +444,25 @@ class Shipper:
             self._changed.wait_for(lambda: self._closed, self._limits.max_backoff_s)
 
     def _keep_damaged(self, reading: Reading) -> None:
-        for path in reading.damaged:
+        for path in dict.fromkeys(reading.damaged):
+            name = f"{path.parent.name}-{path.stem}.damaged"
             try:
-                spool.set_aside(self._root, f"{path.parent.name}-{path.stem}.damaged", path.read_bytes())
-            except OSError as error:
-                self._health.trouble(
-                    Count.DAMAGED, f"a damaged spool file could not be kept: {error.strerror}", 0
+                kept = (
+                    f"kept as {spool.set_aside(self._root, name, path.read_bytes(), self._max_refused_bytes)}"
                 )
-            self._health.trouble(
-                Count.DAMAGED, f"a file of the spool is damaged and kept in {self._root / spool.REFUSED}"
-            )
+            except OSError as error:
+                kept = f"could not be kept ({error.strerror})"
+            self._lose(
+                Count.DAMAGED, reading.damaged.count(path),
+                f"a file of the spool is damaged, what is whole in it is sent, and it is {kept}",
+                own=reading is self._reading,
+            )  # fmt: skip
         reading.damaged.clear()
 
-    def _lose(self, what: Count, number: int, message: str) -> None:
+    def _lose(self, what: Count, number: int, message: str, *, own: bool = True) -> None:
+        """Count a loss; of what an ended process left, `flush` of this one says nothing."""
         with self._changed:
-            self._lost += number
+            self._lost += number if own else 0
         self._health.trouble(what, message, number)
 
     def _settle(self, number: int) -> None:

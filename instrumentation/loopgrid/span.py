@@ -45,7 +45,9 @@ class Decision(Life):
     cannot be recorded is counted and named in the record's `lossiness`.
     """
 
-    __slots__ = ("_considered", "_metadata", "_not_executed", "_output", "_prompt", "_rendered", "_tags")
+    __slots__ = (
+        "_considered", "_late", "_metadata", "_not_executed", "_output", "_prompt", "_rendered", "_tags",
+    )  # fmt: skip
 
     output_key: ClassVar[str] = Key.DECISION_OUTPUT
 
@@ -54,6 +56,7 @@ class Decision(Life):
     ) -> None:
         super().__init__(span, opening, limits, inside)
         self._prompt = opening.prompt
+        self._late = opening.late
         self._rendered = False
         self._tags: list[str] = []
         self._metadata: set[str] = set()
@@ -200,6 +203,11 @@ class Decision(Life):
         elif self._span is not None and not self._ended:
             self._end(self._span, Status(StatusCode.OK))
 
+    def _close(self, span: Span, status: Status | None) -> None:
+        if self._late is not None:
+            span.set_attributes(self._late())
+        super()._close(span, status)
+
     def _open_span(self) -> Span | None:
         if self._ended:
             health.trouble(Count.FACT_LATE, "a fact was stated about a decision that had already ended")
@@ -293,7 +301,11 @@ def is_inside(context: Context | None) -> bool:
 
 
 def open_decision(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> Decision:
-    """Open a decision in the current context. Never raises an `Exception`."""
+    """Open a decision in the current context.
+
+    Raises:
+        SpoolFull: it is known that it could not be kept, and the policy is to raise. Nothing else is raised.
+    """
     return guarded(Count.OPEN_FAILED, _open, decision_type, describe) or CLOSED
 
 
@@ -310,6 +322,7 @@ def _open(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> D
     pipeline = tracing.active()
     if pipeline is None:
         return CLOSED
+    pipeline.admit()
     limits = pipeline.config.capture
     number = pipeline.next_number()
     opening = opening_of(describe, limits)

@@ -5,18 +5,22 @@ the producer lives (the system releases it however it ends), so any other proces
 and, by taking the lock, drain it alone.
 
 A record is length, CRC-32, type and payload. It counts once it is whole. A torn record at the end of the last
-segment is what a killed process leaves and is passed over; any other damage is set aside in `refused` and
-counted, never deleted.
+segment is what a killed process leaves and is passed over. Any other damage costs the records it struck:
+reading goes on with the next one that fits its checksum, and the file is set aside in `refused` and counted,
+never deleted.
 
 Hole: the folder of a machine that is gone is gone. On a disk that lies about fsync, power loss can cost more.
+Where damage struck a resource, the spans that refer to it are sent without one: none is made up for them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import struct
 import time
@@ -25,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 MAGIC: Final = b"LGSPOOL1"
 HEAD: Final = struct.Struct("<IIB")
@@ -34,6 +38,11 @@ ITEM_HEAD: Final = struct.Struct("<I24s")
 ACK: Final = struct.Struct("<QQ")
 MAX_RECORD_BYTES: Final = 256 * 2**20
 """Larger lengths are damage, not records: nothing is read into memory for them."""
+CANDIDATE: Final = re.compile(rb"(?s)(?=...[\x00-\x10]....[\x01-\x05]..\x00\x00)")
+"""What a record may look like where reading begins anew after damage: a length, a type and a number that can
+be meant. The checksum then decides; without this sieve it would be computed at every byte."""
+MAX_RESYNC_S: Final = 10.0
+"""Seconds that looking for the next record after one damage may take."""
 REFUSED: Final = "refused"
 _sync: Final = getattr(os, "fdatasync", os.fsync)
 
@@ -50,6 +59,9 @@ class Kind(IntEnum):
     """A log record: a decision open for long, or a report of the producer."""
     VOID = 5
     """In place of a span that could not be encoded, so that counting stays true."""
+
+
+KINDS: Final = frozenset(Kind)
 
 
 class Position(NamedTuple):
@@ -91,13 +103,19 @@ class Writing:
         folder: the producer's folder.
         end: where the next record will stand.
         waiting_bytes: bytes appended and not acknowledged.
+        others_bytes: bytes that other processes had in the spool folder when `measure_others` looked.
     """
 
-    def __init__(self, root: Path, producer_id: str, endpoint: str, max_segment_bytes: int) -> None:
+    def __init__(
+        self, root: Path, producer_id: str, endpoint: str, max_segment_bytes: int,
+        max_segment_age_s: float = float("inf"),
+    ) -> None:  # fmt: skip
         self.folder = root / producer_id
         self._root = root
         self._endpoint = endpoint
         self._max_segment_bytes = max_segment_bytes
+        self._max_segment_age_s = max_segment_age_s
+        self._begun_s = 0.0
         self._lock_fd: int | None = None
         self._fd: int | None = None
         self._contexts: dict[tuple[bytes, bytes], int] = {}
@@ -107,6 +125,13 @@ class Writing:
         self._acked = Position(0, 0)
         self.end = Position(0, 0)
         self.waiting_bytes = 0
+        self.others_bytes = 0
+
+    def measure_others(self) -> None:
+        """Add up what waits in the folders of other processes, living and ended."""
+        self.others_bytes = sum(
+            bytes_in(folder) for folder in producers(self._root) if folder.name != self.folder.name
+        )
 
     def _count(self) -> None:
         acked = self._acked
@@ -137,7 +162,12 @@ class Writing:
         Raises:
             OSError: nothing of it is in the segment then.
         """
-        begun = self._fd is None or self.end.offset >= self._max_segment_bytes
+        # By age, too: age is judged by the file, so no record may be much older than the last one in it.
+        begun = (
+            self._fd is None
+            or self.end.offset >= self._max_segment_bytes
+            or time.monotonic() - self._begun_s > self._max_segment_age_s
+        )
         if begun:
             self._begin()
         known = len(self._contexts)
@@ -188,6 +218,7 @@ class Writing:
         if self._fd is not None:
             os.close(self._fd)
         self._fd = fd
+        self._begun_s = time.monotonic()
         self._contexts = {}
         self.end = Position(number, len(MAGIC))
         self._sizes[number] = len(MAGIC)
@@ -282,24 +313,33 @@ class Reading:
             size = os.fstat(file.fileno()).st_size if limit is None else limit
             file.seek(self.position.offset)
             while self.position.offset < size:
-                head = file.read(HEAD.size)
-                whole = len(head) == HEAD.size
-                length, checksum, code = HEAD.unpack(head) if whole else (0, 0, 0)
-                fits = (
-                    whole and self.position.offset + HEAD.size + length <= size and length <= MAX_RECORD_BYTES
-                )
-                payload = file.read(length) if fits else b""
-                if not fits or zlib.crc32(payload, zlib.crc32(head[8:9])) != checksum:
-                    # A tail is torn where the file ends inside of it, or only zeros follow (a power cut).
-                    torn = is_last and (not fits or not any(head + payload + file.read(2**16)))
-                    if not torn:
-                        self.damaged.append(path)
-                    self.position = Position(number, size)
-                    return
-                self.position = Position(number, self.position.offset + HEAD.size + length)
-                item = self._item(Kind(code), payload)
+                record = _record(file, size - self.position.offset)
+                if record is None:
+                    begin = self._resumed(file, size, path, is_last=is_last)
+                    self.position = Position(number, begin)
+                    file.seek(begin)
+                    continue
+                kind, payload = record
+                self.position = Position(number, self.position.offset + HEAD.size + len(payload))
+                item = self._item(kind, payload)
                 if item is not None:
                     yield item
+
+    def _resumed(self, file: BinaryIO, size: int, path: Path, *, is_last: bool) -> int:
+        """Where the next record begins after one that does not fit its checksum; the end where there is none.
+
+        Passes over a torn tail: where the file ends inside of the last record, or only zeros follow (a power
+        cut). Anything else is damage and noted.
+        """
+        start = self.position.offset
+        file.seek(start)
+        head = file.read(HEAD.size)
+        fits = len(head) == HEAD.size and start + HEAD.size + HEAD.unpack(head)[0] <= size
+        found = _next_record(file, start, size)
+        torn = is_last and found is None and (not fits or _only_zeros(file, start, size))
+        if not torn:
+            self.damaged.append(path)
+        return size if found is None else found
 
     def _item(self, kind: Kind, payload: bytes) -> Item | None:
         if kind is Kind.CONTEXT:
@@ -308,13 +348,58 @@ class Reading:
             self._contexts[number] = (payload[start : start + length], payload[start + length :])
             return None
         number, key = ITEM_HEAD.unpack_from(payload)
-        item = Item(kind, key, payload[ITEM_HEAD.size :], self._contexts[number], self.position)
+        group = self._contexts.get(number, (b"", b""))
+        item = Item(kind, key, payload[ITEM_HEAD.size :], group, self.position)
         if self.keep_starts:
             if kind is Kind.START:
                 self.starts[key] = item
             else:
                 self.starts.pop(key, None)
         return None if kind is Kind.START else item
+
+
+def _record(file: BinaryIO, left: int) -> tuple[Kind, bytes] | None:
+    """The record that begins here, or None where none does that fits its checksum."""
+    head = file.read(HEAD.size)
+    if len(head) < HEAD.size:
+        return None
+    length, checksum, code = HEAD.unpack(head)
+    if HEAD.size + length > left or length > MAX_RECORD_BYTES or code not in KINDS:
+        return None
+    payload = file.read(length)
+    if zlib.crc32(payload, zlib.crc32(head[8:9])) != checksum:
+        return None
+    least = CONTEXT_HEAD.size if code == Kind.CONTEXT else ITEM_HEAD.size
+    return (Kind(code), payload) if length >= least else None
+
+
+def _next_record(file: BinaryIO, start: int, size: int) -> int | None:
+    """Where the first whole record after `start` begins."""
+    file.seek(start)
+    head = file.read(HEAD.size)
+    if len(head) == HEAD.size:
+        # Mostly the payload is struck and the length is not: then the next one begins where it says.
+        after = start + HEAD.size + int(HEAD.unpack(head)[0])
+        if after < size:
+            file.seek(after)
+            if _record(file, size - after) is not None:
+                return after
+    file.seek(start + 1)
+    rest = file.read(min(size - start - 1, 2 * MAX_RECORD_BYTES))
+    stop_at_s = time.monotonic() + MAX_RESYNC_S
+    for candidate in CANDIDATE.finditer(rest):
+        begin = start + 1 + candidate.start()
+        file.seek(begin)
+        if _record(file, size - begin) is not None:
+            return begin
+        if time.monotonic() > stop_at_s:
+            return None
+    return None
+
+
+def _only_zeros(file: BinaryIO, start: int, size: int) -> bool:
+    file.seek(start)
+    return not any(file.read(min(size - start, 2**16 + HEAD.size)))
 
 
 class Orphan:
@@ -331,8 +416,7 @@ class Orphan:
     @property
     def age_s(self) -> float:
         """Seconds since anything was written to it."""
-        written = [path.stat().st_mtime for path in self.folder.glob("*.seg")]
-        return time.time() - max(written) if written else 0.0
+        return age_s_of(self.folder)
 
     def acknowledge(self, position: Position) -> None:
         """Remember that everything before the position has arrived."""
@@ -349,20 +433,61 @@ class Orphan:
         self.release()
 
 
-def orphans(root: Path, endpoint: str, own: Path) -> Iterator[Orphan]:
-    """Folders of ended producers that sent to the same endpoint, each locked by this process."""
+def producers(root: Path) -> list[Path]:
+    """The folders of all producers, living and ended."""
     try:
-        folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError:
-        return
-    for folder in folders:
-        if folder == own or folder.name.startswith(".") or folder.name == REFUSED:
+        return []
+    return [root / name for name in names if not name.startswith(".") and name != REFUSED]
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes of the files of a folder."""
+    total = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            # Its owner may remove it between the two steps.
+            with contextlib.suppress(OSError):
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def age_s_of(folder: Path) -> float:
+    """Seconds since a segment of the folder was written to; 0 where it has none."""
+    youngest = 0.0
+    for path in folder.glob("*.seg"):
+        with contextlib.suppress(OSError):
+            youngest = max(youngest, path.stat().st_mtime)
+    return time.time() - youngest if youngest or any(folder.glob("*.seg")) else 0.0
+
+
+def is_older(place: Path, seconds: float) -> bool:
+    """Whether nothing was written for so long to a segment, or to any segment of a folder."""
+    if place.is_dir():
+        return age_s_of(place) > seconds
+    try:
+        return time.time() - place.stat().st_mtime > seconds
+    except OSError:
+        return False
+
+
+def orphans(root: Path, endpoint: str, own: Path, max_age_s: float = float("inf")) -> Iterator[Orphan]:
+    """Folders of ended producers that sent to the same endpoint, each locked by this process.
+
+    Of other endpoints only those that nothing was written to for `max_age_s`: nobody may come for them, and
+    they count towards the bytes of the spool.
+    """
+    for folder in producers(root):
+        if folder == own:
             continue
         try:
-            if json.loads((folder / "about.json").read_text("utf-8"))["endpoint"] != endpoint:
+            about = json.loads((folder / "about.json").read_text("utf-8"))
+            if about["endpoint"] != endpoint and age_s_of(folder) <= max_age_s:
                 continue
             fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -375,14 +500,16 @@ def orphans(root: Path, endpoint: str, own: Path) -> Iterator[Orphan]:
         yield Orphan(folder, fd)
 
 
-def set_aside(root: Path, name: str, content: bytes) -> Path:
-    """Keep what a collector refused for good, where people can find it.
+def set_aside(root: Path, name: str, content: bytes, max_bytes: float = float("inf")) -> Path:
+    """Keep what a collector refused for good, or a damaged file, where people can find it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or the folder would hold more than `max_bytes`.
     """
     folder = root / REFUSED
     folder.mkdir(mode=0o700, exist_ok=True)
+    if bytes_in(folder) + len(content) > max_bytes:
+        raise OSError(errno.EDQUOT, f"{folder} is full: look at what it holds and remove it")
     path = folder / name
     temporary = path.with_suffix(".tmp")
     temporary.write_bytes(content)

@@ -204,6 +204,9 @@ class _InMemory(tracing.Pipeline):
         self._numbers = itertools.count(1)
         self._ids = cast("Any", _Counted())
 
+    def admit(self) -> None:
+        """Memory has room."""
+
     def next_number(self) -> int:
         return next(self._numbers)
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 SCOPE: Final = "loopgrid"
+SEGMENT_AGE_SHARE: Final = 1 / 16
+"""Share of `max_spool_age_s` after which the spool begins another file."""
 _SAMPLED_AND_RANDOM: Final = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
 
 
@@ -83,7 +85,10 @@ class Pipeline:
         self.producer_id = str(uuid.uuid4())
         root = checked_spool_dir(config)
         limits = config.delivery
-        writing = Writing(root, self.producer_id, config.endpoint, limits.max_segment_bytes)
+        writing = Writing(
+            root, self.producer_id, config.endpoint, limits.max_segment_bytes,
+            limits.max_spool_age_s * SEGMENT_AGE_SHARE,
+        )  # fmt: skip
         resource = _resource(config, self.producer_id)
         self.redactor = _redactor(config)
         redact = None if self.redactor is None else self.redactor.span
@@ -100,9 +105,20 @@ class Pipeline:
         """Resource and scope as they may leave."""
         return encode.surroundings(resource, scope, self.redactor, health)
 
+    def admit(self) -> None:
+        """Let a decision begin.
+
+        Raises:
+            SpoolFull: it could not be kept, and who chose `when_full="raise"` does not act without a record.
+        """
+        writer = self.shipper.writer
+        if writer.refuses():
+            health.trouble(Count.TURNED_AWAY, "the spool is full, so calls are refused before they run")
+            raise writer.full()
+
     def next_number(self) -> int:
         """The next `loopgrid.producer.seq`; one that never arrives leaves a gap once a later one arrives."""
-        health.count(Count.STARTED)
+        health.tick()
         return next(self._numbers)
 
     def start(
@@ -290,7 +306,8 @@ def configure(
         durability: `async` puts a decision on disk within 100 ms; with `sync` the decorated call returns
             after it is there.
         when_full: what happens to a decision that has no room: `block` waits `full_wait_s`, then drops and
-            counts it; `drop` counts it; `raise` raises `loopgrid.errors.SpoolFull` out of the decorated call.
+            counts it; `drop` counts it; `raise` raises `loopgrid.errors.SpoolFull` out of the decorated call,
+            before the function runs where the spool is full already.
         mirror: a tracer provider of OpenTelemetry's SDK that is shown every decision, too.
         capture: limits on what is recorded.
         delivery: limits on how it is sent.

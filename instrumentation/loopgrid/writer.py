@@ -10,12 +10,12 @@ no time, keeps the writing thread from its work as well; so does a disk that doe
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
@@ -36,6 +36,8 @@ LOSS_REPORT_S: Final = 1.0
 """Shortest time between two reports of losses."""
 MAX_BEHIND_S: Final = 0.04
 """Age of the oldest span not written yet at which whoever hands over another one waits."""
+CAUGHT_UP_S: Final = 0.02
+"""Age of the oldest span not written yet below which those who wait go on."""
 GATHER: Final = 128
 """Spans that are company enough to write at once."""
 ROUND: Final = 256
@@ -43,6 +45,8 @@ ROUND: Final = 256
 BUSY: Final = 64
 """Spans waiting to be written at which the application is in a burst."""
 SPAN_OVERHEAD_BYTES: Final = 512
+MEASURE_S: Final = 1.0
+"""Seconds between two looks at what other processes have in the spool folder."""
 UNLOSSY: Final = frozenset(
     {
         Count.STARTED,
@@ -51,6 +55,7 @@ UNLOSSY: Final = frozenset(
         Count.RECOVERED,
         Count.UNFINISHED,
         Count.ATTACHED,
+        Count.TURNED_AWAY,
     }
 )
 """Counters that speak of no loss: that they moved is reported with the next report only."""
@@ -59,8 +64,7 @@ Record = tuple[spool.Kind, tuple[bytes, bytes], bytes, bytes]
 Group = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Parcel:
+class _Parcel(NamedTuple):
     span: Ended
     group: Group
     size_bytes: int
@@ -85,7 +89,11 @@ class Writer:
         self._on_written = on_written
         self._thread: threading.Thread | None = None
         # Guards everything below. Re-entrant: a signal handler may decide while this very thread hands over.
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        # Who waits because the writing is behind waits here and is woken once it has caught up: at every
+        # write, sixteen threads would take more of the interpreter than the writing does.
+        self._caught_up = threading.Condition(lock)
         self._pending: deque[_Parcel] = deque()
         self._held_bytes = 0
         self._oldest_s: float | None = None
@@ -102,6 +110,7 @@ class Writer:
         self._fresh: deque[LiveSpan] = deque()
         self._open: list[tuple[LiveSpan, bool]] = []
         self._next_sync = 0.0
+        self._next_measure = 0.0
         self._urgent = False
         self._last_report = time.monotonic()
         self._reported: tuple[object, object] = ({}, 0)
@@ -153,7 +162,7 @@ class Writer:
                     self._not_durable()
             elif self._is_behind():
                 self._changed.notify_all()
-                self._changed.wait_for(
+                self._caught_up.wait_for(
                     lambda: self._broken or self._closed or not self._is_behind(), self._limits.full_wait_s
                 )
             elif self._idle:
@@ -173,10 +182,34 @@ class Writer:
 
     def _room(self, size_bytes: int) -> bool:
         in_memory = not self._held_bytes or self._held_bytes + size_bytes <= self._limits.max_queue_bytes
-        on_disk = self._writing.waiting_bytes + self._held_bytes + size_bytes <= self._limits.max_spool_bytes
-        return in_memory and on_disk
+        used_bytes = self._writing.waiting_bytes + self._writing.others_bytes + self._held_bytes
+        return in_memory and used_bytes + size_bytes <= self._limits.max_spool_bytes
+
+    def refuses(self) -> bool:
+        """Whether the policy is to raise and it is known that a decision could not be kept."""
+        if self._when_full != "raise" or self._closed:
+            return False
+        with self._changed:
+            return self._broken or not (
+                self._room(SPAN_OVERHEAD_BYTES) or self._wait_for_room(SPAN_OVERHEAD_BYTES)
+            )
+
+    def full(self) -> SpoolFull:
+        """What is raised where there is no room."""
+        return SpoolFull(
+            f"no room for another decision in {self._writing.folder}: is the collector up, the disk full?"
+        )
+
+    def _measure(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_measure:
+            self._next_measure = now + MEASURE_S
+            self._writing.measure_others()
 
     def _wait_for_room(self, size_bytes: int) -> bool:
+        self._measure()
+        if self._room(size_bytes):
+            return True
         if self._when_full == "drop" or self._exhausted:
             return False
         self._changed.notify_all()
@@ -188,13 +221,11 @@ class Writer:
     def _refuse(self) -> None:
         self._drop(
             Count.SPOOL_FULL,
-            f"decisions are lost: {self._limits.max_spool_bytes} bytes wait in {self._writing.folder}, or "
-            "its disk takes no more; look at the disk and at the collector",
+            f"decisions are lost: {self._limits.max_spool_bytes} bytes wait in "
+            f"{self._writing.folder.parent}, or its disk takes no more; look at the disk and the collector",
         )
         if self._when_full == "raise":
-            raise SpoolFull(
-                f"no room for another decision in {self._writing.folder}: is the collector up, the disk full?"
-            )
+            raise self.full()
 
     def _not_durable(self) -> None:
         self._health.trouble(
@@ -209,8 +240,12 @@ class Writer:
         self._changed.notify_all()
 
     def wake(self) -> None:
-        """There is room, or something to report."""
+        """There is room, or something to report: by a process, too, that only sends what others left."""
         with self._changed:
+            if self._losses() != self._reported[0]:
+                # A process that ends starts no thread any more; what it counted is in its log.
+                with contextlib.suppress(RuntimeError):
+                    self._begin()
             self._changed.notify_all()
 
     def until_written(self, number: int, timeout_s: float) -> bool:
@@ -244,6 +279,7 @@ class Writer:
         """Take nothing more; what was taken is still written."""
         with self._changed:
             self._closed = True
+            self._caught_up.notify_all()
             self._changed.notify_all()
 
     def join(self, timeout_s: float) -> None:
@@ -261,9 +297,13 @@ class Writer:
                 records = [record for parcel in parcels for record in self._encoded(parcel)]
                 records += self._starts()
                 records += self._report()
+            self._measure()
+            wrote = bool(records)
             try:
                 if records:
                     self._append(records)
+                    self._wrote(taken)
+                    records, taken = [], []
                 self._maybe_sync()
             except OSError as error:
                 if self._trouble(error, len(taken)):
@@ -271,18 +311,24 @@ class Writer:
                 continue
             with self._changed:
                 self._broken = False
-                self._oldest_s = self._pending[0].at_s if self._pending else None
-                self._held_bytes -= sum(parcel.size_bytes for parcel in taken)
-                self.written += len(taken)
                 if not self._writing.dirty:
                     self.synced = self.written
                 self._changed.notify_all()
                 done = self._closed and not self._pending and not self._writing.dirty
-            if records:
+            if wrote:
                 self._on_written()
-            records, taken = [], []
             if done:
                 return
+
+    def _wrote(self, taken: Sequence[_Parcel]) -> None:
+        """Let go on who waits for the writing: a kill loses nothing of it now, and a disk takes time."""
+        with self._changed:
+            self._oldest_s = self._pending[0].at_s if self._pending else None
+            if self._oldest_s is None or time.monotonic() - self._oldest_s < CAUGHT_UP_S:
+                self._caught_up.notify_all()
+            self._held_bytes -= sum(parcel.size_bytes for parcel in taken)
+            self.written += len(taken)
+            self._changed.notify_all()
 
     def _append(self, records: Sequence[Record]) -> None:
         if self._writing.append(records):
@@ -301,6 +347,7 @@ class Writer:
         )
         with self._changed:
             self._broken = True
+            self._caught_up.notify_all()
             self._changed.notify_all()
             self._changed.wait_for(lambda: False, RETRY_S)
             if not self._closed:

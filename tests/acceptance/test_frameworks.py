@@ -153,7 +153,7 @@ def test_fastapi_with_two_workers_streams_and_records_every_reply(server, grid, 
     command = ("uvicorn", "web:app", "--workers", "2", "--port", str(port), "--log-level", "warning")
     with running(server, tmp_path, *command):
         # Each request on a connection of its own, so that both workers get some.
-        retries = urllib3.Retry(connect=200, backoff_factor=0.05, backoff_max=0.2)
+        retries = urllib3.Retry(total=None, connect=200, backoff_factor=0.05, backoff_max=0.2)
         url = f"http://127.0.0.1:{port}"
         headers = {"Connection": "close"}
         for number in range(20):

@@ -249,3 +249,44 @@ def test_no_shape_of_json_lets_an_address_through_and_the_rest_is_json_still(val
     text = given_span.attributes[0].value.string_value
     assert "ada@example.com" not in text
     json.loads(text)
+
+
+def test_a_body_of_the_api_is_redacted_but_for_its_ids_its_names_and_who_says_it():
+    redactor = Redactor(Redaction(keys=["iban", "name", "reason"], patterns=[EMAIL]))
+    body = {
+        "decision_id": "a@b.example",
+        "decision_type": "a@b.example",
+        "corrected_by": "ada@example.com",
+        "reason": "wrote to bob@example.com",
+        "correction": {"iban": "DE02", "to": "bob@example.com", "text": '{"iban":"DE02"}'},
+        "model": {"name": "gpt-4o", "parameters": {"name": "x"}},
+        "usage": {"input_tokens": 3},
+    }
+
+    written, taken = redactor.body(body)
+
+    assert written == {
+        "decision_id": "a@b.example",
+        "decision_type": "a@b.example",
+        "corrected_by": "ada@example.com",
+        "reason": "wrote to [redacted: email]",
+        "correction": {"iban": "[redacted]", "to": "[redacted: email]", "text": '{"iban":"[redacted]"}'},
+        "model": {"name": "gpt-4o", "parameters": {"name": "[redacted]"}},
+        "usage": {"input_tokens": 3},
+    }
+    assert "correction.iban:redacted" in taken
+    assert body["reason"] == "wrote to bob@example.com", "the caller's object stays as it is"
+
+
+def test_who_says_something_is_taken_out_only_where_the_rules_name_it():
+    body, taken = Redactor(Redaction(keys=["corrected_by"])).body({"corrected_by": "ada"})
+
+    assert (body, list(taken)) == ({"corrected_by": "[redacted]"}, ["corrected_by:redacted"])
+
+
+def test_a_value_of_a_body_that_cannot_be_looked_at_does_not_leave():
+    redactor = Redactor(Redaction(keys=["x"], max_span_s=0.0))
+
+    body, _ = redactor.body({"reason": "secret", "correction": {"a": ["secret"]}})
+
+    assert "secret" not in str(body)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -206,20 +207,98 @@ def test_a_full_spool_drops_counts_and_tells_the_ledger(receiver, policy):
     assert report.attributes["loopgrid.producer.count.spool_full"] == dropped
 
 
-def test_a_full_spool_raises_where_the_settings_say_so_but_not_over_the_functions_own_error(gone):
+def test_a_spool_known_to_be_full_refuses_a_call_before_its_function_runs(gone):
     loopgrid.configure(
-        endpoint=gone, when_full="raise", delivery=dataclasses.replace(QUICK, max_spool_bytes=100)
+        endpoint=gone, when_full="raise", delivery=dataclasses.replace(QUICK, max_spool_bytes=4000)
+    )
+    ran: list[int] = []
+
+    @loopgrid.decision("acting")
+    def acting(value: int, _: str = "x" * 1000) -> None:
+        ran.append(value)
+
+    @loopgrid.decision("streaming")
+    def streaming() -> Iterator[int]:
+        ran.append(-1)
+        yield 1
+
+    def until_full() -> None:
+        for value in range(20):
+            acting(value)
+
+    with pytest.raises(SpoolFull, match="no room"):
+        until_full()
+    before = list(ran)
+    with pytest.raises(SpoolFull, match="no room"):
+        next(streaming())
+    with pytest.raises(SpoolFull, match="no room"), loopgrid.decide("block"):
+        ran.append(-2)
+
+    assert 0 < len(ran) < 10
+    assert ran == before
+    counted = loopgrid.counters()
+    assert counted["turned_away"] + counted.get("spool_full", 0) == 3
+    assert counted["started"] == len(ran)
+
+
+def test_room_that_goes_while_the_function_runs_raises_after_it_but_not_over_its_own_error(gone):
+    loopgrid.configure(
+        endpoint=gone, when_full="raise", delivery=dataclasses.replace(QUICK, max_spool_bytes=1000)
     )
 
     @loopgrid.decision("failing")
-    def failing() -> None:
+    def failing(_: str) -> None:
         raise ValueError("mine")
 
     with pytest.raises(SpoolFull, match="no room"):
         number("x" * 1000)
     with pytest.raises(ValueError, match="mine"):
-        failing()
+        failing("x" * 1000)
     assert loopgrid.counters() == {"started": 2, "spool_full": 2}
+
+
+def test_the_bytes_of_other_processes_count_towards_the_bound_of_the_folder(gone, own_spool):
+    run("[number('x' * 1000) for value in range(20)]; on_disk(20); os._exit(0)", gone)
+    loopgrid.configure(
+        endpoint=gone, when_full="drop", delivery=dataclasses.replace(QUICK, max_spool_bytes=10_000)
+    )
+    pipeline = tracing.active()
+    assert pipeline is not None
+    # The first is handed over before anybody has looked.
+    number("first")
+    assert pipeline.shipper.writer.until_written(1, 10)
+    number("second")
+
+    assert loopgrid.counters()["spool_full"] == 1
+    assert sum(path.stat().st_size for path in own_spool.glob("*/*.seg")) > 10_000
+
+
+def test_what_a_living_process_cannot_send_is_dropped_by_age_and_counted(receiver):
+    receiver.script(*[Answer(503)] * 100_000)
+    loopgrid.configure(endpoint=receiver.url, delivery=dataclasses.replace(QUICK, max_spool_age_s=0.0))
+    number(1)
+
+    assert not loopgrid.flush(10)
+    assert tracing.active().shipper.undelivered() == 0  # type: ignore[union-attr]
+    assert loopgrid.counters() == {"started": 1, "expired": 1}
+
+
+def test_what_waits_for_another_endpoint_is_dropped_by_age_too(receiver, own_spool, gone):
+    run("number(1); on_disk(1); os._exit(0)", gone)
+    for path in own_spool.glob("*/*.seg"):
+        os.utime(path, (0, 0))
+    loopgrid.configure(endpoint=receiver.url, delivery=QUICK)
+
+    assert loopgrid.recover(30)
+    assert loopgrid.counters() == {"expired": 1}
+    assert list(own_spool.glob("*/*.seg")) == []
+
+
+def test_what_is_set_aside_is_bounded_too(tmp_path):
+    spool.set_aside(tmp_path, "one.otlp", b"x" * 60, 100)
+
+    with pytest.raises(OSError, match="is full"):
+        spool.set_aside(tmp_path, "two.otlp", b"x" * 60, 100)
 
 
 def test_a_folder_that_cannot_be_made_is_refused_with_a_sentence(tmp_path):
@@ -291,7 +370,45 @@ def test_damage_before_the_end_is_noticed_and_not_taken_for_a_record(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"second", b"SECOND"))
     reading = spool.Reading(path.parent)
 
-    assert [item.body for item in reading.items()] == [b"first"]
+    assert [item.body for item in reading.items()] == [b"first", b"third"]
+    assert reading.damaged == [path]
+
+
+@pytest.mark.parametrize("at", range(spool.HEAD.size))
+def test_damage_to_a_length_a_checksum_or_a_type_costs_that_record_only(tmp_path, at):
+    path, _ = segment(tmp_path, b"first", b"second" * 100, b"third", b"fourth")
+    content = bytearray(path.read_bytes())
+    begin = content.index(b"second") - spool.ITEM_HEAD.size - spool.HEAD.size
+    content[begin + at] ^= 0xFF
+    path.write_bytes(content)
+    reading = spool.Reading(path.parent)
+
+    assert [item.body for item in reading.items()] == [b"first", b"third", b"fourth"]
+    assert reading.damaged == [path]
+
+
+def test_a_page_of_zeros_costs_the_records_it_struck(tmp_path):
+    bodies = [f"record {number:03d} ".encode() * 20 for number in range(100)]
+    path, _ = segment(tmp_path, *bodies)
+    content = bytearray(path.read_bytes())
+    content[8192:12288] = bytes(4096)
+    path.write_bytes(content)
+    reading = spool.Reading(path.parent)
+    read = [item.body for item in reading.items()]
+
+    assert read == [body for body in bodies if body in content]
+    assert 80 <= len(read) < 100
+    assert reading.damaged == [path]
+
+
+def test_spans_whose_resource_is_damaged_are_read_without_one(tmp_path):
+    writing = spool.Writing(tmp_path, "producer", "http://nowhere", 2**20)
+    writing.append([(spool.Kind.SPAN, (b"resource", b"scope"), bytes(24), b"first")])
+    path = writing.folder / "00000001.seg"
+    path.write_bytes(path.read_bytes().replace(b"resource", b"RESOURCE"))
+    reading = spool.Reading(path.parent)
+
+    assert [(item.body, item.group) for item in reading.items()] == [(b"first", GROUP)]
     assert reading.damaged == [path]
 
 
@@ -305,10 +422,13 @@ def test_a_damaged_file_is_kept_and_counted(receiver, own_spool):
     loopgrid.configure(endpoint=receiver.url, delivery=QUICK)
 
     assert loopgrid.recover(30)
-    assert [span.input["value"] for span in receiver.spans] == [1]
+    assert [span.input["value"] for span in receiver.spans] == [1, 3]
     (kept,) = (own_spool / "refused").iterdir()
     assert kept.read_bytes() == damaged
-    assert loopgrid.counters()["damaged"] == 1
+    assert loopgrid.counters() == {"recovered": 2, "damaged": 1}
+    loopgrid.shutdown()
+    (report,) = [event for event in receiver.events if event.name == "loopgrid.producer.report"]
+    assert report.attributes["loopgrid.producer.count.damaged"] == 1
 
 
 def test_acknowledged_segments_are_removed_while_the_process_runs(receiver, own_spool):

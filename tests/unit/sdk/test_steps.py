@@ -260,9 +260,11 @@ def test_source_digest_commit_and_state_are_recorded_where_they_are_known(receiv
         "@loopgrid.decision('greet')\n"
         "def greet(name):\n    return name\n"
         "loopgrid.configure(endpoint=sys.argv[1])\n"
-        "greet('a')\n"
         "import threading\n"
-        "[t.join() for t in threading.enumerate() if t.name == 'loopgrid-provenance']\n"
+        "@loopgrid.decision('wait')\n"
+        "def wait():\n"
+        "    [t.join() for t in threading.enumerate() if t.name == 'loopgrid-provenance']\n"
+        "wait()\n"
         "greet('b')\n"
     )
     for command in (
@@ -279,5 +281,6 @@ def test_source_digest_commit_and_state_are_recorded_where_they_are_known(receiv
     first, second = (span.attributes for span in receiver.spans)
     assert first["vcs.ref.head.revision"] == head.stdout.strip()
     assert len(first["loopgrid.function.sha256"]) == 64
+    assert first["loopgrid.commit.dirty"] is False, "git answered while it ran"
     assert second["loopgrid.commit.dirty"] is False
     assert "loopgrid.package.version" not in second
