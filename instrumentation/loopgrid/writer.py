@@ -469,5 +469,8 @@ def _age_s(span: LiveSpan) -> float:
 
 def estimate(span: Ended) -> int:
     """Roughly how many bytes a span holds: its text counts, the rest is an overhead."""
-    texts = (value for value in (span.attributes or {}).values() if isinstance(value, str))
-    return SPAN_OVERHEAD_BYTES + sum(len(text) for text in texts)
+    size = SPAN_OVERHEAD_BYTES
+    for value in (span.attributes or {}).values():
+        if isinstance(value, str):
+            size += len(value)
+    return size
