@@ -13,8 +13,8 @@ import math
 import re
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any, Final
@@ -30,6 +30,8 @@ from loopgrid_query.models import SqlRequest
 from loopgrid_query.queries import Reader
 from loopgrid_query.sql_guard import Catalogue
 from loopgrid_query.sql_stream import Rows
+from loopgrid_query.sql_turns import BUSY, Turns
+from loopgrid_query.sql_watch import Watch, Watched, Why
 
 _BATCH_ROWS: Final = 1024
 # Arrow loses what these are: a bit string's length, a number's sign, a time's zone.
@@ -51,7 +53,10 @@ class SqlLimits:
             memory; more are refused.
         statement_characters: length of its text.
         at_once: statements that run at the same time.
+        waiting: statements that may wait for them.
         wait_seconds: how long a statement waits for one of the others to end.
+        growth_bytes: how much the whole process may grow while a statement runs. More than
+            DuckDB's own memory limit, which does not count everything.
     """
 
     seconds: float = 30.0
@@ -60,7 +65,9 @@ class SqlLimits:
     column_bytes: int = 4 * 2**30
     statement_characters: int = 100_000
     at_once: int = 8
+    waiting: int = 100
     wait_seconds: float = 5.0
+    growth_bytes: int = 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,13 @@ class Analytics:
         self._reader = reader
         self._limits = limits
         self._running = threading.BoundedSemaphore(limits.at_once)
+        self._watch = Watch(limits.growth_bytes)
+        self.turns = Turns(limits.at_once, limits.waiting, limits.wait_seconds)
+
+    @property
+    def running(self) -> int:
+        """Statements that run now."""
+        return self._watch.running
 
     def run(self, request: SqlRequest, admins: frozenset[str] = frozenset()) -> SqlAnswer:
         """Run one statement.
@@ -136,20 +150,20 @@ class Analytics:
         """
         with ExitStack() as held:
             cursor, statement = self._admitted(request, admins, held)
-            stopped = held.enter_context(_interrupting(cursor, self._limits.seconds))
+            watched = held.enter_context(self._watch.over(cursor, self._limits.seconds))
             try:
                 result = cursor.execute(statement, request.parameters)
                 _check_tellable([(str(column[0]), str(column[1])) for column in result.description or ()])
                 return Rows(
                     result,
                     held.pop_all(),
-                    lambda error: self._explained(error, stopped=stopped.is_set()),
+                    lambda error: self._explained(error, watched),
                     self._limits.column_bytes,
                 )
             except _SERVER_TROUBLE as error:
                 raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
             except duckdb.Error as error:
-                raise self._explained(error, stopped=stopped.is_set()) from error
+                raise self._explained(error, watched) from error
 
     def _admitted(
         self, request: SqlRequest, admins: frozenset[str], held: ExitStack
@@ -163,7 +177,7 @@ class Analytics:
                 [FieldError("query", f"is longer than {most} characters; pass values as parameters")]
             )
         if not self._running.acquire(timeout=self._limits.wait_seconds):
-            raise SqlBusy("As many statements run as may run at once; send it again in a moment.")
+            raise SqlBusy(BUSY)
         held.callback(self._running.release)
         try:
             cursor = held.enter_context(self._ledger.cursor())
@@ -204,7 +218,7 @@ class Analytics:
     def _answer(
         self, cursor: duckdb.DuckDBPyConnection, statement: duckdb.Statement, parameters: Any
     ) -> SqlAnswer:
-        with _interrupting(cursor, self._limits.seconds) as stopped:
+        with self._watch.over(cursor, self._limits.seconds) as watched:
             try:
                 result = cursor.execute(statement, parameters)
                 columns = [(str(column[0]), str(column[1])) for column in result.description or ()]
@@ -213,7 +227,7 @@ class Analytics:
             except _SERVER_TROUBLE:
                 raise
             except (duckdb.Error, pa.ArrowException, OSError) as error:
-                raise self._explained(error, stopped=stopped.is_set()) from error
+                raise self._explained(error, watched) from error
         return SqlAnswer(columns, rows, truncated)
 
     def _fetch(self, result: duckdb.DuckDBPyConnection) -> tuple[list[list[Any]], bool]:
@@ -230,8 +244,14 @@ class Analytics:
                 return rows, True
         return rows, False
 
-    def _explained(self, error: Exception, *, stopped: bool) -> SqlInvalid | SqlTooCostly | ShuttingDown:
-        if stopped:
+    def _explained(self, error: Exception, watched: Watched) -> SqlInvalid | SqlTooCostly | ShuttingDown:
+        if watched.ended is Why.MEMORY:
+            most = self._limits.growth_bytes
+            return SqlTooCostly(
+                f"The statement was stopped, because the server grew by more than {most} bytes while it ran. "
+                "Read fewer columns or rows; if another statement was to blame, send this one again."
+            )
+        if watched.ended is Why.TIME:
             most = self._limits.seconds
             return SqlTooCostly(f"The statement was stopped after {most:g} s. Read fewer rows, or aggregate.")
         if isinstance(error, duckdb.OutOfMemoryException | pa.ArrowMemoryError):
@@ -240,29 +260,6 @@ class Analytics:
             # Not by our own timer: only a stop of the server ends statements otherwise.
             return ShuttingDown("The server is stopping; send the statement again when it is back.")
         return SqlInvalid(str(error))
-
-
-@contextmanager
-def _interrupting(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[threading.Event]:
-    """Interrupt what the cursor runs after so many seconds; the event says that it happened."""
-    stopped = threading.Event()
-    ended = threading.Lock()
-
-    def interrupt() -> None:
-        # Not after the block: by then the cursor may be closed.
-        with ended:
-            if not timer.finished.is_set():
-                stopped.set()
-                cursor.interrupt()
-
-    timer = threading.Timer(seconds, interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield stopped
-    finally:
-        with ended:
-            timer.cancel()
 
 
 def _check_tellable(columns: list[tuple[str, str]]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from loopgrid_query import sql_shapes
 from loopgrid_query.errors import FieldError, QueryError, SqlInvalid, SqlRefused
 from loopgrid_query.nearest import did_you_mean, nearest
 
@@ -140,6 +141,7 @@ def check(syntax: Mapping[str, Any], catalogue: Catalogue) -> None:
         if fault is not None:
             raise fault
     _check_sizes(nodes)
+    sql_shapes.check(nodes)
 
 
 def _nodes(syntax: Any) -> Iterator[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
 from loopgrid_query import media, models, sql_stream
+from loopgrid_query.analytics import SqlAnswer
 from loopgrid_query.routes.common import Asked, Domain, answer, refusals
 
 router: Final = APIRouter(tags=["sql"])
@@ -43,7 +44,7 @@ _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
     },
     summary="Read the ledger with SQL",
 )
-def run(
+async def run(
     body: models.SqlRequest, domain: Domain, asked: Asked, accept: Annotated[str | None, Header()] = None
 ) -> Response:
     """DuckDB's SQL on the views `decisions`, `steps`, `marks`, `corrections`, `ground_truth`, `replays`,
@@ -52,14 +53,17 @@ def run(
     """
     media_type = media.best(accept, (_JSON, _CSV, _ARROW, _PARQUET))
     asked.runs(body.query)
+    analytics, closed = domain.analytics, asked.closed_views
     if media_type == _ARROW:
-        return StreamingResponse(
-            sql_stream.arrow_stream(domain.analytics.rows(body, asked.closed_views)), media_type=_ARROW
-        )
+        rows = await analytics.turns.run(lambda: analytics.rows(body, closed))
+        return StreamingResponse(sql_stream.arrow_stream(rows), media_type=_ARROW)
     if media_type == _PARQUET:
-        file = sql_stream.parquet_file(domain.analytics.rows(body, asked.closed_views))
+        file = await analytics.turns.run(lambda: sql_stream.parquet_file(analytics.rows(body, closed)))
         return StreamingResponse(sql_stream.pieces(file), media_type=_PARQUET)
-    found = domain.analytics.run(body, asked.closed_views)
+    return await analytics.turns.run(lambda: _told(analytics.run(body, closed), media_type))
+
+
+def _told(found: SqlAnswer, media_type: str) -> Response:
     if media_type == _JSON:
         return answer(found.record())
     headers = {"LoopGrid-Truncated": "true" if found.truncated else "false"}
