@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from loopgrid_collector.ledger.as_of_macros import MACRO_VIEWS
 from loopgrid_query import sql_shapes
 from loopgrid_query.errors import FieldError, QueryError, SqlInvalid, SqlRefused
 from loopgrid_query.nearest import did_you_mean, nearest
@@ -42,6 +43,9 @@ TABLE_FUNCTIONS: Final = frozenset(
     }
 )
 """Table functions that read nothing but their arguments and the catalogue."""
+
+MACROS: Final = frozenset(f"{view}_as_of" for view in MACRO_VIEWS)
+"""The ledger's own table macros: public views as of a commit or a moment."""
 
 REFUSED_FUNCTIONS: Final = frozenset(
     {
@@ -170,7 +174,7 @@ def _fault(node: Mapping[str, Any], own: set[str], catalogue: Catalogue) -> Quer
         return _relation_fault(node, own, catalogue)
     if kind == "TABLE_FUNCTION":
         name = str(node["function"].get("function_name", "")).lower()
-        if name not in TABLE_FUNCTIONS:
+        if name not in TABLE_FUNCTIONS | MACROS:
             return SqlRefused(f"The table function {name}() is not allowed. {ALLOWED}")
     if kind == "SHOW_REF" and node.get("query") is None:
         name = str(node["table_name"]).strip('"').lower()

@@ -9,19 +9,12 @@ ledger, no long transaction keeps a checkpoint waiting, and the same commit alwa
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 import duckdb
 
 from loopgrid_collector.errors import LedgerForeign
+from loopgrid_collector.ledger.as_of_macros import STATEMENTS, TABLES, renamed
 from loopgrid_collector.ledger.opening import CATALOG
-from loopgrid_collector.ledger.statements import OVERLAY, QUERIES, VIEWS, parse, text_of
-
-_STATEMENTS: Final = parse(text_of("as_of.sql"))
-_TABLES: Final = ("commits", "spans", "logs", "entries", "refused", "renormalised")
-_NAME: Final = re.compile(r"\b(store|main)\.(\w+)")
-_COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
+from loopgrid_collector.ledger.statements import OVERLAY, QUERIES, VIEWS
 
 
 def show_as_of(cursor: duckdb.DuckDBPyConnection, commit_id: int) -> None:
@@ -34,10 +27,10 @@ def show_as_of(cursor: duckdb.DuckDBPyConnection, commit_id: int) -> None:
     overlaid = cursor.execute(QUERIES["has_overlay"]).fetchone()
     views = VIEWS + OVERLAY if overlaid and overlaid[0] else VIEWS
     tables = "\n".join(
-        _STATEMENTS["table_as_of"].format(table=table, catalog=CATALOG, commit_id=int(commit_id))
-        for table in _TABLES
+        STATEMENTS["table_as_of"].format(table=table, catalog=CATALOG, commit_id=int(commit_id))
+        for table in TABLES
     )
-    cursor.execute(tables + _renamed(views))
+    cursor.execute(tables + renamed(views).replace("REPLACE VIEW", "REPLACE TEMP VIEW"))
 
 
 def ledger_id(cursor: duckdb.DuckDBPyConnection) -> str:
@@ -50,7 +43,3 @@ def ledger_id(cursor: duckdb.DuckDBPyConnection) -> str:
     if row is None:
         raise LedgerForeign("The ledger's own description is missing; restore the file from a backup.")
     return str(row[0])
-
-
-def _renamed(views: str) -> str:
-    return _NAME.sub(r"as_of_\1_\2", _COMMENT.sub("", views)).replace("REPLACE VIEW", "REPLACE TEMP VIEW")

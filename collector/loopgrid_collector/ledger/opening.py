@@ -29,6 +29,7 @@ from loopgrid_collector.errors import (
     Misconfigured,
 )
 from loopgrid_collector.ledger import head as heads
+from loopgrid_collector.ledger.as_of_macros import macros
 from loopgrid_collector.ledger.digest import DIGEST_BYTES
 from loopgrid_collector.ledger.head import Head
 from loopgrid_collector.ledger.known import RUN_KEYS, KnownKeys, fingerprints
@@ -259,8 +260,9 @@ def _recognise(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
         raise LedgerForeign(f"{path} is a DuckDB file of something else; choose another --ledger.")
     if not is_ledger:
         ledger_id = uuid.uuid4().hex
-        views = hashlib.sha256(VIEWS.encode()).hexdigest()
-        _define(connection, SCHEMA + VIEWS, ledger_id, views)
+        definitions = VIEWS + macros(VIEWS)
+        views = hashlib.sha256(definitions.encode()).hexdigest()
+        _define(connection, SCHEMA + definitions, ledger_id, views)
         return ledger_id
     ledger_id, version, shown = _row(connection, "ledger_identity")
     if version > SCHEMA_VERSION:
@@ -268,7 +270,8 @@ def _recognise(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
             f"{path} has ledger schema {version}, this LoopGrid knows {SCHEMA_VERSION}; "
             "upgrade LoopGrid to open it."
         )
-    definitions = VIEWS + OVERLAY if _row(connection, "has_overlay")[0] else VIEWS
+    shown_now = VIEWS + OVERLAY if _row(connection, "has_overlay")[0] else VIEWS
+    definitions = shown_now + macros(shown_now)
     views = hashlib.sha256(definitions.encode()).hexdigest()
     if shown != views:
         _define(connection, definitions, ledger_id, views)
