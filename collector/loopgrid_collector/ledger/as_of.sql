@@ -7,11 +7,14 @@ CREATE OR REPLACE TEMP VIEW as_of_store_{table} AS SELECT * FROM {catalog}.store
 CREATE OR REPLACE MACRO main.{view}_as_of(moment) AS TABLE
 WITH as_of_moment AS (
     SELECT CASE
-        WHEN moment IS NULL THEN error('as of when? Give a commit_id, or a moment in UTC')
-        WHEN regexp_full_match(CAST(moment AS VARCHAR), '[0-9]+') THEN CAST(CAST(moment AS VARCHAR) AS BIGINT)
+        WHEN moment IS NULL THEN error('As of when? Give a commit_id, or a moment in UTC')
+        WHEN regexp_full_match(CAST(moment AS VARCHAR), '[0-9]{{1,18}}') THEN TRY_CAST(CAST(moment AS VARCHAR) AS BIGINT)
+        WHEN TRY_CAST(CAST(moment AS VARCHAR) AS TIMESTAMP) IS NULL THEN error(concat(
+            CAST(moment AS VARCHAR), ' is no moment: write a commit_id, or UTC as in 2026-03-01 10:00:00'
+        ))
         ELSE (
             SELECT coalesce(max(commit_id), 0) FROM store.commits
-            WHERE recorded_at <= CAST(CAST(moment AS VARCHAR) AS TIMESTAMP)
+            WHERE recorded_at <= TRY_CAST(CAST(moment AS VARCHAR) AS TIMESTAMP)
         )
     END AS commit_id
 ),
