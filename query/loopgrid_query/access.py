@@ -45,7 +45,7 @@ def needed(method: str, path: str) -> Scope | None:
     if path in _OPEN or (method in _READING and (path in _PAGES or path.startswith(_PAGE_FILES))):
         return None
     steps = tuple(step for step in path.split("/") if step)
-    if steps[:2] == ("v1", "keys"):
+    if steps[:2] in (("v1", "keys"), ("v1", "snapshot")):
         return Scope.ADMIN
     if steps[:2] == ("v1", "reviews") and method in _READING | {"POST"}:
         return Scope.REVIEW

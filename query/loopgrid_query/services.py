@@ -21,6 +21,7 @@ from loopgrid_query.prices import Prices
 from loopgrid_query.queries import Reader
 from loopgrid_query.replay.replays import Replays
 from loopgrid_query.review.reviews import Reviews
+from loopgrid_query.snapshots import Snapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Services:
     keys: Keys
     exports: Exports
     reviews: Reviews
+    snapshots: Snapshots
 
     @classmethod
     def on(cls, ledger: Ledger, ingest: Ingest, guard: Guard, limits: SqlLimits) -> Self:
@@ -64,4 +66,5 @@ class Services:
             keys=Keys(guard),
             exports=exports,
             reviews=Reviews(reader, ingest, decisions, corrections, judgements),
+            snapshots=Snapshots(ledger),
         )

@@ -32,9 +32,9 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -49,6 +49,7 @@ from loopgrid_collector.ledger.head import Head
 from loopgrid_collector.ledger.measures import Measures, Standing
 from loopgrid_collector.ledger.opening import CATALOG, Opened, open_ledger
 from loopgrid_collector.ledger.records import Append, Receipt
+from loopgrid_collector.ledger.snapshot import Extent, wal_of
 from loopgrid_collector.ledger.statements import QUERIES
 from loopgrid_collector.logs import OncePerSecond
 
@@ -111,6 +112,9 @@ class Ledger:
         self._lost = False
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._put_off_wal_bytes = 0
+        # The writer has it while it commits and checkpoints; whoever has it sees a ledger at rest.
+        self._turn = threading.Lock()
+        self._copies = 0
         self._say = OncePerSecond(_log)
         self.measures = Measures()
         self._writer = threading.Thread(target=self._write_until_closed, name="ledger-writer", daemon=True)
@@ -218,6 +222,28 @@ class Ledger:
         cursor.execute(f"USE {CATALOG}")
         return cursor
 
+    @contextmanager
+    def copying(self) -> Iterator[tuple[Extent, Callable[[], bool]]]:
+        """Keep the files as they are for a copy; commits go on, checkpoints wait until the block ends.
+
+        Yields:
+            what belongs to the copy, and whether that still holds.
+
+        Raises:
+            StorageTrouble: the storage does not work.
+        """
+        with self._turn:
+            if self._lost:
+                raise StorageTrouble("The ledger's storage does not work at the moment; ask again later.")
+            opened = self._opened
+            extent = Extent(opened.path, _size(opened.path), self._wal_bytes(), opened.head)
+            self._copies += 1
+        try:
+            yield extent, lambda: self._opened.connection is opened.connection and not self._lost
+        finally:
+            with self._turn:
+                self._copies -= 1
+
     def interrupt_readers(self) -> None:
         """End the statements of all readers: nobody waits for them any more, and a stop must not either."""
         with self._handle:
@@ -249,16 +275,18 @@ class Ledger:
             try:
                 first = self._queue.get(timeout=self._config.checkpoint_idle_s)
             except queue.Empty:
-                if self._ready():
-                    self._checkpoint_if_larger_than(0)
+                with self._turn:
+                    if self._ready():
+                        self._checkpoint_if_larger_than(0)
                 continue
             if first is None:
                 return
             if isinstance(first, _Nudge):
                 continue
             group, open_for_more = self._gather(first)
-            self._commit_group(group)
-            self._checkpoint_if_larger_than(self._config.checkpoint_wal_bytes)
+            with self._turn:
+                self._commit_group(group)
+                self._checkpoint_if_larger_than(self._config.checkpoint_wal_bytes)
 
     def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
         """What shares one commit; False once the end was seen.
@@ -416,7 +444,7 @@ class Ledger:
         size = self._wal_bytes()
         again_at = self._put_off_wal_bytes + self._config.checkpoint_wal_bytes // 4
         waits = bool(self._put_off_wal_bytes) and least_wal_bytes > 0 and size < again_at
-        if self._lost or size <= least_wal_bytes or waits:
+        if self._lost or self._copies or size <= least_wal_bytes or waits:
             return
         begun_s = time.perf_counter()
         try:
@@ -433,7 +461,7 @@ class Ledger:
             self.measures.checkpoint.add(time.perf_counter() - begun_s)
 
     def _wal_bytes(self) -> int:
-        return _size(self._opened.path.with_name(self._opened.path.name + ".wal"))
+        return _size(wal_of(self._opened.path))
 
 
 def told(error: BaseException) -> str:

@@ -25,6 +25,7 @@ from loopgrid_query.cli import (
     review,
     reviews,
     serving,
+    snapshotting,
     sql,
     verifying,
 )
@@ -102,6 +103,7 @@ app.command("import", epilog=example("loopgrid import traces.jsonl captured/"))(
 app.command(epilog=example("loopgrid renormalize --ledger decisions.duckdb --dry-run"))(
     renormalizing.renormalize
 )
+app.command(epilog=example("loopgrid snapshot copies/decisions.duckdb"))(snapshotting.snapshot)
 app.add_typer(keys.app, name="keys")
 app.command(epilog=example("loopgrid verify --ledger decisions.duckdb --completeness"))(verifying.verify)
 
