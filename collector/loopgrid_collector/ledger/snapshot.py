@@ -1,8 +1,8 @@
 """A consistent copy of a ledger, as a tar stream, while it takes more.
 
 Between two checkpoints DuckDB changes nothing in its file that a reader of the last checkpoint would see;
-what is committed stands in the log. So a copy of the file, of the log up to the end of one commit, and the head
-of that commit are the ledger as it was then. Checkpoints wait while a copy is read; commits do not.
+what is committed stands in the log. So a copy of the file, of the log up to the end of one commit, and the
+head of that commit are the ledger as it was then. Checkpoints wait while a copy is read; commits do not.
 
 The files are read by another process (see ``read_file``).
 """
