@@ -246,9 +246,9 @@ class Analytics:
 
     def _explained(self, error: Exception, watched: Watched) -> SqlInvalid | SqlTooCostly | ShuttingDown:
         if watched.ended is Why.MEMORY:
-            most = self._limits.growth_bytes
+            grown = self._limits.growth_bytes
             return SqlTooCostly(
-                f"The statement was stopped, because the server grew by more than {most} bytes while it ran. "
+                f"The statement was stopped, because the server grew by more than {grown} bytes while it ran. "
                 "Read fewer columns or rows; if another statement was to blame, send this one again."
             )
         if watched.ended is Why.TIME:
