@@ -52,7 +52,7 @@ class Access:
     """One request, granted or refused.
 
     Attributes:
-        door: ``rest``, ``otlp_http`` or ``otlp_grpc``.
+        door: ``rest``, ``otlp_http``, ``otlp_grpc`` or ``quack``.
         method: HTTP method, or the gRPC method's name.
         route: path with its parameters in braces, or the gRPC service.
         status: HTTP status, also over gRPC; None where the client left first.

@@ -55,6 +55,8 @@ class CollectorConfig:
             server does not start.
         ip_family: ``4`` or ``6`` to bind only those of the host's addresses; ``any`` for all.
         port: API port; 0 lets the system choose. Likewise the two OTLP ports.
+        quack: let other DuckDB processes on this machine attach the live ledger, to read.
+        quack_port: where they do.
         otlp_http_socket: path of a Unix socket that takes OTLP/HTTP as well; empty for none.
         otlp_grpc_socket: path of a Unix socket that takes OTLP/gRPC as well; empty for none.
         otlp_path_prefix: what stands before ``/v1/traces`` and the other OTLP/HTTP paths on both ports, as in
@@ -113,6 +115,8 @@ class CollectorConfig:
     port: int = 8000
     otlp_http_port: int = 4318
     otlp_grpc_port: int = 4317
+    quack: bool = False
+    quack_port: int = 9494
     otlp_http_socket: str = ""
     otlp_grpc_socket: str = ""
     otlp_path_prefix: str = ""

@@ -34,6 +34,7 @@ from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.records import Append
 from loopgrid_collector.metrics import metrics_route
+from loopgrid_collector.quack import Check, QuackDoor
 from loopgrid_collector.receivers import sockets, tls
 from loopgrid_collector.receivers.connections import Connections
 from loopgrid_collector.receivers.grpc import GrpcDoor
@@ -67,25 +68,34 @@ class Addresses:
         api: base URL of the API; OTLP/HTTP is taken there too.
         otlp_http: base URL of the OTLP/HTTP port.
         otlp_grpc: ``host:port`` of the OTLP/gRPC port.
+        quack: what another DuckDB attaches; None without ``quack``.
     """
 
     api: str
     otlp_http: str
     otlp_grpc: str
+    quack: str | None = None
 
 
 class Server:
     """One server. It is started once and stopped once."""
 
-    def __init__(self, config: CollectorConfig, api: ApiFactory | None) -> None:
+    def __init__(
+        self,
+        config: CollectorConfig,
+        api: ApiFactory | None,
+        statements: Callable[[ASGIApp], Check] | None = None,
+    ) -> None:
         """Prepare; nothing is opened yet.
 
         Args:
             config: settings.
             api: makes the API's application; without it the API port takes OTLP only.
+            statements: gives the application's check of a client's SQL, which ``quack`` needs.
         """
         self._config = config
         self._api = api
+        self._statements = statements
         self._running = AsyncExitStack()
         self._grace_s = config.shutdown_grace_s
         self._stopping = False
@@ -111,7 +121,8 @@ class Server:
             forwarder = await self._forwarder(stack, [*api.bound, *otlp_http.bound], otlp_grpc)
 
             # In a thread, as its closing is: the loop stays free for a second signal.
-            ledger = await asyncio.to_thread(Ledger.open, config.ledger, config)
+            quack = QuackDoor(config.quack_port) if config.quack and self._statements else None
+            ledger = await asyncio.to_thread(Ledger.open, config.ledger, config, quack)
             stack.push_async_callback(asyncio.to_thread, ledger.close)
             guard = self._guard(ledger, [ip for ip, _ in api.bound])
             stack.push_async_callback(asyncio.to_thread, guard.close)
@@ -134,13 +145,21 @@ class Server:
             stack.push_async_callback(self._stop_doors, doors, ledger)
             await grpc.start(ingest, guard, budget, state)
             await doors.open(otlp_http, otlp)
-            await doors.open(api, self._api(ledger, ingest, routes, guard) if self._api else otlp)
+            app = self._api(ledger, ingest, routes, guard) if self._api else otlp
+            await doors.open(api, app)
+            if quack is not None and self._statements is not None:
+                quack.open_to(guard, self._statements(app))
             _keep_up(stack, _probe(ledger), "storage-probe")
             if secure is not None:
                 _keep_up(stack, _reload(secure), "tls-reload")
             self._running = stack.pop_all()
         scheme = "http" if secure is None else "https"
-        return Addresses(f"{scheme}://{api.reachable}", f"{scheme}://{otlp_http.reachable}", otlp_grpc)
+        return Addresses(
+            f"{scheme}://{api.reachable}",
+            f"{scheme}://{otlp_http.reachable}",
+            otlp_grpc,
+            quack.address if quack else None,
+        )
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Stop taking requests, answer those under way, store what was acknowledged, close the ledger.

@@ -22,10 +22,12 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from loopgrid_collector.errors import ShuttingDown, StorageTrouble
+from loopgrid_collector.auth import Key
+from loopgrid_collector.errors import Forbidden, ShuttingDown, StorageTrouble
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_query import jsontext, sql_guard
-from loopgrid_query.errors import FieldError, SqlBusy, SqlInvalid, SqlRefused, SqlTooCostly
+from loopgrid_query.access import Asking
+from loopgrid_query.errors import FieldError, QueryError, SqlBusy, SqlInvalid, SqlRefused, SqlTooCostly
 from loopgrid_query.models import SqlRequest
 from loopgrid_query.queries import Reader
 from loopgrid_query.sql_guard import Catalogue
@@ -142,6 +144,20 @@ class Analytics:
             except _SERVER_TROUBLE as error:
                 raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
 
+    def check(self, statement: str, key: Key | None) -> None:
+        """Whether somebody with a key may run a statement, which DuckDB's own door then does.
+
+        Raises:
+            Forbidden: they may not, or it cannot run; says why.
+            StorageTrouble: the ledger cannot be read right now.
+        """
+        try:
+            jsontext.check(statement, "query")
+            with self._ledger.cursor() as cursor:
+                self._allowed(cursor, statement, Asking(key).closed_views)
+        except QueryError as error:
+            raise Forbidden(str(error)) from error
+
     def rows(self, request: SqlRequest, admins: frozenset[str] = frozenset()) -> Rows:
         """The whole result of one statement, in columns, while it is read. To be closed.
 
@@ -248,8 +264,8 @@ class Analytics:
         if watched.ended is Why.MEMORY:
             grown = self._limits.growth_bytes
             return SqlTooCostly(
-                f"The statement was stopped, because the server grew by more than {grown} bytes while it ran. "
-                "Read fewer columns or rows; if another statement was to blame, send this one again."
+                f"The statement was stopped, because the server grew by more than {grown} bytes while it "
+                "ran. Read fewer columns or rows; if another statement was to blame, send this one again."
             )
         if watched.ended is Why.TIME:
             most = self._limits.seconds

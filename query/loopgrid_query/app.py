@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
+from loopgrid_collector.quack import Check
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.models import Problem
@@ -69,6 +71,14 @@ class _Api(FastAPI):
             # Either a key or none: only where there are keys one is asked for.
             super().openapi()["security"] = [{"key": []}, {}]
         return super().openapi()
+
+
+def statement_check(app: ASGIApp) -> Check:
+    """The API's check of clients' SQL, for DuckDB's own door."""
+    if not isinstance(app, _Api):
+        raise TypeError("only an application of create_app has one")
+    services: Services = app.state.services
+    return services.analytics.check
 
 
 def create_app(

@@ -23,7 +23,7 @@ from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.server import Server
 from loopgrid_query.analytics import SqlLimits
-from loopgrid_query.app import create_app
+from loopgrid_query.app import create_app, statement_check
 from loopgrid_query.services import Services
 from tests.contract.doors import PROTOBUF, started
 
@@ -41,10 +41,12 @@ class Api:
     Attributes:
         client: an HTTP client on the API port.
         services: the domain behind it.
+        quack: what another DuckDB attaches.
     """
 
     client: httpx.Client = field(repr=False)
     services: Services = field(repr=False)
+    quack: str | None = None
 
     def record(self, **fields: Any) -> dict[str, Any]:
         """Record a decision through the API."""
@@ -93,10 +95,10 @@ def running_api(folder: Path, limits: SqlLimits | None = None, **settings: Any) 
         return app
 
     with (
-        started(Server(config, api)) as addresses,
+        started(Server(config, api, statement_check)) as addresses,
         httpx.Client(base_url=addresses.api, trust_env=False, timeout=60) as client,
     ):
-        yield Api(client, services[0])
+        yield Api(client, services[0], addresses.quack)
 
 
 def attribute(key: str, value: str | int) -> KeyValue:

@@ -47,7 +47,7 @@ from loopgrid_collector.ledger import head as heads
 from loopgrid_collector.ledger.commit import Commit
 from loopgrid_collector.ledger.head import Head
 from loopgrid_collector.ledger.measures import Measures, Standing
-from loopgrid_collector.ledger.opening import CATALOG, Opened, open_ledger
+from loopgrid_collector.ledger.opening import CATALOG, Door, Opened, open_ledger
 from loopgrid_collector.ledger.records import Append, Receipt
 from loopgrid_collector.ledger.snapshot import Extent, wal_of
 from loopgrid_collector.ledger.statements import QUERIES
@@ -95,10 +95,11 @@ class _Failure:
 class Ledger:
     """An open ledger. Safe to use from any thread."""
 
-    def __init__(self, opened: Opened, config: CollectorConfig) -> None:
+    def __init__(self, opened: Opened, config: CollectorConfig, door: Door | None = None) -> None:
         """Use :meth:`open`."""
         self._config = config
         self._opened = opened
+        self._door_of_duckdb = door
         self._attested = opened.head
         self._prepared: Head | None = None
         self._queue: queue.SimpleQueue[_Waiting | _Nudge | None] = queue.SimpleQueue()
@@ -121,15 +122,20 @@ class Ledger:
         self._writer.start()
 
     @classmethod
-    def open(cls, path: str, config: CollectorConfig) -> Ledger:
+    def open(cls, path: str, config: CollectorConfig, door: Door | None = None) -> Ledger:
         """Open the ledger at ``path``, creating it where there is none.
+
+        Args:
+            path: of its file.
+            config: settings.
+            door: what DuckDB serves as long as the ledger is open.
 
         Raises:
             Fatal: it cannot be opened; the message says what to do.
         """
         if path != config.ledger:
             config = config.with_ledger(path)
-        return cls(open_ledger(config), config)
+        return cls(open_ledger(config, door), config, door)
 
     @property
     def usable(self) -> bool:
@@ -260,6 +266,7 @@ class Ledger:
             self._closed = True
             self._queue.put(None)
         self._writer.join()
+        self._end_door()
         if not self._lost:
             try:
                 self._attest()
@@ -418,14 +425,19 @@ class Ledger:
             for cursor in list(self._cursors):
                 cursor.close()
             self._cursors.clear()
+            self._end_door()
             self._opened.connection.close()
+
+    def _end_door(self) -> None:
+        if self._door_of_duckdb is not None:
+            self._door_of_duckdb.end(self._opened.connection)
 
     def _ready(self) -> bool:
         """Whether there is a live handle. A lost one is replaced here, as soon as that can be done."""
         if not self._lost:
             return True
         try:
-            opened = open_ledger(self._config)
+            opened = open_ledger(self._config, self._door_of_duckdb)
         except (Fatal, duckdb.Error, OSError) as error:
             self._say(logging.ERROR, "The ledger cannot be opened again yet: %s", error)
             return False

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import duckdb
 
@@ -65,12 +65,22 @@ class Opened:
     known: KnownKeys
 
 
+class Door(Protocol):
+    """Something that DuckDB itself serves, on the ledger's handle."""
+
+    def begin(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Serve; the handle is not locked down yet."""
+
+    def end(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Serve no more; the handle is about to be closed."""
+
+
 def now() -> datetime:
     """The wall clock, UTC, without time zone, as the ledger stores times."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def open_ledger(config: CollectorConfig) -> Opened:
+def open_ledger(config: CollectorConfig, door: Door | None = None) -> Opened:
     """Open the ledger that the settings name, creating it where there is none.
 
     Raises:
@@ -88,6 +98,8 @@ def open_ledger(config: CollectorConfig) -> Opened:
         head = _last_commit(connection, identity)
         _compare_with_head_file(connection, path, head)
         known = _known_keys(connection)
+        if door is not None:
+            door.begin(connection)
         _lock_down(connection)
     except duckdb.OutOfMemoryException as error:
         connection.close()

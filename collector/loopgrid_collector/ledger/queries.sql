@@ -100,3 +100,36 @@ FROM (
     UNION ALL
     SELECT mapping_version, NULL FROM store.logs WHERE commit_id > $after AND commit_id <= $until
 );
+
+-- name: quack_views
+-- The public views, which a DuckDB that attaches the live ledger sees.
+SELECT view_name FROM duckdb_views() WHERE database_name = 'ledger' AND schema_name = 'main' AND NOT internal;
+
+-- name: quack_view
+-- One of them where quack's sessions look: they know the first database only.
+CREATE OR REPLACE VIEW memory.main.{view} AS FROM ledger.main.{view};
+
+-- name: quack_begin
+-- Listen for DuckDB processes; our functions say who may attach and what may run.
+SET GLOBAL quack_authentication_function = '{admit}';
+SET GLOBAL quack_authorization_function = '{allow}';
+CALL quack_serve('{address}');
+
+-- name: quack_end
+-- Listen no more.
+CALL quack_stop('{address}');
+
+-- name: quack_schemas
+-- What a client asks when it attaches (quack 1.5.5): the schemas.
+SELECT catalog_name, schema_name
+FROM information_schema.schemata
+WHERE catalog_name NOT IN ('system', 'temp')
+ORDER BY ALL;
+
+-- name: quack_tables
+-- What a client asks when it attaches (quack 1.5.5): the tables and views.
+SELECT schema_name, sql, 'table'
+FROM duckdb_tables()
+UNION ALL
+SELECT schema_name, view_name, 'view'
+FROM duckdb_views();

@@ -47,6 +47,13 @@ def serve(
             "is no secret. May be repeated.",
         ),
     ] = None,
+    quack: Annotated[
+        bool | None,
+        typer.Option(
+            "--quack", help="Let other DuckDB processes on this machine attach the ledger, to read."
+        ),
+    ] = None,
+    quack_port: Annotated[int | None, typer.Option(help="Port for them.  [default: 9494]")] = None,
     insecure: Annotated[
         bool | None,
         typer.Option(
@@ -60,13 +67,14 @@ def serve(
     """Run the server until SIGTERM or Ctrl-C.
 
     The environment variables LOOPGRID_LEDGER, LOOPGRID_HOST, LOOPGRID_PORT, LOOPGRID_OTLP_HTTP_PORT,
-    LOOPGRID_OTLP_GRPC_PORT, LOOPGRID_INSECURE, LOOPGRID_FORWARD and LOOPGRID_FORWARD_HEADERS (name=value,…)
+    LOOPGRID_OTLP_GRPC_PORT, LOOPGRID_INSECURE, LOOPGRID_QUACK,
+    LOOPGRID_QUACK_PORT, LOOPGRID_FORWARD and LOOPGRID_FORWARD_HEADERS (name=value,…)
     stand for the options of these names.
     """
     # Imported late: DuckDB, Arrow and gRPC take a second that no other command shall wait.
     from loopgrid_collector import logs
     from loopgrid_collector.server import Server
-    from loopgrid_query.app import create_app
+    from loopgrid_query.app import create_app, statement_check
 
     # Standard output holds the addresses; what the server has to say while it runs goes to stderr.
     logs.configure(sys.stderr)
@@ -74,6 +82,8 @@ def serve(
         ledger=ledger,
         host=host,
         insecure=insecure,
+        quack=quack,
+        quack_port=quack_port,
         port=port,
         otlp_http_port=otlp_http_port,
         otlp_grpc_port=otlp_grpc_port,
@@ -82,7 +92,9 @@ def serve(
     )
 
     server = Server(
-        config, lambda ledger, ingest, routes, guard: create_app(ledger, ingest, guard, extra_routes=routes)
+        config,
+        lambda ledger, ingest, routes, guard: create_app(ledger, ingest, guard, extra_routes=routes),
+        statement_check,
     )
     raise typer.Exit(server.run(lambda addresses: _announce(addresses, config.ledger, as_json=as_json)))
 
@@ -94,6 +106,7 @@ def _announce(addresses: Addresses, ledger: str, *, as_json: bool) -> None:
                 "api": addresses.api,
                 "otlp_http": addresses.otlp_http,
                 "otlp_grpc": addresses.otlp_grpc,
+                **({"quack": addresses.quack} if addresses.quack else {}),
                 "ledger": ledger,
                 "pid": os.getpid(),
             }
@@ -104,7 +117,8 @@ def _announce(addresses: Addresses, ledger: str, *, as_json: bool) -> None:
         f"  API        {addresses.api}  (its documentation: {addresses.api}/docs)\n"
         f"  OTLP/HTTP  {addresses.otlp_http}\n"
         f"  OTLP/gRPC  {addresses.otlp_grpc}\n"
-        f"  ledger     {ledger}",
+        + (f"  DuckDB     {addresses.quack}\n" if addresses.quack else "")
+        + f"  ledger     {ledger}",
         soft_wrap=True,
     )
 
