@@ -122,7 +122,9 @@ class Server:
 
             # In a thread, as its closing is: the loop stays free for a second signal.
             quack = QuackDoor(config.quack_port) if config.quack and self._statements else None
-            ledger = await asyncio.to_thread(Ledger.open, config.ledger, config, quack)
+            ledger = await asyncio.to_thread(
+                Ledger.open, config.ledger, config, quack.port if quack else None
+            )
             stack.push_async_callback(asyncio.to_thread, ledger.close)
             guard = self._guard(ledger, [ip for ip, _ in api.bound])
             stack.push_async_callback(asyncio.to_thread, guard.close)
@@ -158,7 +160,7 @@ class Server:
             f"{scheme}://{api.reachable}",
             f"{scheme}://{otlp_http.reachable}",
             otlp_grpc,
-            quack.address if quack else None,
+            quack.port.address if quack else None,
         )
 
     async def stop(self, grace_s: float | None = None) -> None:

@@ -17,6 +17,8 @@ def main(address: str, key: str, *statements: str) -> None:
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     for name in ("httpfs", "quack"):
         package = importlib.util.find_spec(f"duckdb_extension_{name}")
+        if package is None or package.origin is None:
+            raise SystemExit(f"the extension {name} is not installed")
         connection.load_extension(str(*Path(package.origin).parent.glob("extensions/*/*.duckdb_extension")))
     answers: list[object] = []
     try:

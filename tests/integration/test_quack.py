@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,13 +24,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ask(api: Api, key: str, *statements: str) -> list[object]:
+def ask(api: Api, key: str, *statements: str) -> list[Any]:
     """What a DuckDB in a process of its own gets: rows, or the first line of the error, per statement."""
     done = subprocess.run(
         [sys.executable, str(CLIENT), str(api.quack), key, *statements],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    answers: list[object] = json.loads(done.stdout)
+    answers: list[Any] = json.loads(done.stdout)
     return answers
 
 
@@ -77,7 +78,7 @@ def test_it_joins_views_while_data_streams_in(keyless):
             "none",
             f"FROM r.query('{joined}')",
             f"FROM r.query('{joined}')",
-            "SELECT count(*) > 0 FROM r.decisions AS d JOIN (VALUES ('a')) AS own(name) ON own.name = d.service_name",
+            "FROM r.decisions AS d JOIN (VALUES ('a')) AS own(a) ON a = service_name SELECT count(*) > 0",
             "FROM r.query('SELECT count(*) > 0 FROM decisions_as_of(1)')",
         )
     finally:
@@ -149,6 +150,7 @@ def test_a_key_that_is_revoked_ends_a_session_that_it_began(keyed):
         [sys.executable, str(CLIENT), str(api.quack), made["key"], "--wait", "FROM r.query('SELECT 1')"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as client:  # fmt: skip
+        assert client.stdout is not None
         assert client.stdout.readline() == "attached\n"
         assert api.client.delete(f"/v1/keys/{made['key_id']}", headers=bearer(admin)).is_success
         out, _ = client.communicate("\n", timeout=60)

@@ -21,7 +21,7 @@ TABLES: Final = ("commits", "spans", "logs", "entries", "refused", "renormalised
 STATEMENTS: Final = parse(text_of("as_of.sql"))
 _NAME: Final = re.compile(r"\b(store|main)\.(\w+)")
 _COMMENT: Final = re.compile(r"^\s*--.*$", re.MULTILINE)
-_VIEW: Final = re.compile(r"CREATE OR REPLACE VIEW (store|main)\.(\w+) AS\s(.*?);\s*(?=CREATE|\Z)", re.DOTALL)
+_VIEW: Final = re.compile(r"\bOR REPLACE VIEW (store|main)\.(\w+) AS\s(.*?);\s*(?=CREATE|\Z)", re.DOTALL)
 
 _Key = tuple[str, str]
 
