@@ -112,7 +112,19 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
-    for part in (decisions, judgements, reviews, replays, compare, exports, sql, snapshot, prices, keys, health):
+    for part in (
+        decisions,
+        judgements,
+        reviews,
+        replays,
+        compare,
+        exports,
+        sql,
+        snapshot,
+        prices,
+        keys,
+        health,
+    ):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)
