@@ -12,7 +12,8 @@ from loopgrid_query.queries import Query, load_queries
 
 PUBLIC = set(
     "decisions steps marks corrections ground_truth replays experiments spans events producers quarantine "
-    "conflicts commits prices judgements ground_truth_majority ground_truth_adjudicated outcomes".split()
+    "conflicts commits prices judgements ground_truth_majority ground_truth_adjudicated outcomes "
+    "reviews review_items review_answers".split()
 )
 STATEMENTS = [query for query in load_queries().values() if query.sql.startswith("SELECT")]
 
@@ -49,7 +50,7 @@ def test_no_statement_is_without_a_user():
 
     folder = Path(loopgrid_query.__file__).parent
     code = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
-    built = re.compile(r"filter_\w+|decision_(marks|corrections|replays)|mark|correction")
+    built = re.compile(r"filter_\w+|decision_(marks|corrections|replays)|mark|correction|review_sample_\w+")
     unused = [name for name in load_queries() if f'"{name}"' not in code and not built.fullmatch(name)]
 
     assert unused == []
