@@ -108,7 +108,7 @@ app.command(epilog=example("loopgrid renormalize --ledger decisions.duckdb --dry
 app.add_typer(keys.app, name="keys")
 app.command(epilog=example("loopgrid verify --ledger decisions.duckdb --completeness"))(verifying.verify)
 app.add_typer(profile_commands.app, name="profiles")
-app.command(epilog=example("source <(loopgrid completion bash)"))(completing.completion)
+app.command(epilog=example("loopgrid completion bash"))(completing.completion)
 
 
 def command_line() -> Any:

@@ -104,7 +104,7 @@ def read(file: Path) -> Profiles:
         with file.open("rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
             text = opened.read(_MAX_FILE_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Profiles()
     except OSError as error:
         raise CliError(f"cannot read the profiles in {file}: {error.strerror}.") from error
