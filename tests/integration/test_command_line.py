@@ -1,4 +1,4 @@
-"""Watching decisions, profiles, completion and tables as a user meets them: the real command, a real shell."""
+"""Watching decisions, profiles, completion and tables: the real command on a real terminal."""
 
 from __future__ import annotations
 
@@ -256,14 +256,15 @@ def test_a_table_fits_a_narrow_terminal_and_uses_a_wide_one_and_a_pipe_gets_all(
     environ = environ_of(tmp_path, LOOPGRID_ENDPOINT=shared.api)
     words = ("decisions", "list", "--metadata", "for=tables")
 
-    narrow = on_a_terminal(80, *words, environ=environ)
+    narrow = on_a_terminal(60, *words, environ=environ)
+    usual = on_a_terminal(80, *words, environ=environ)
     wide = on_a_terminal(200, *words, environ=environ)
     piped = ran(*words, environ=environ).stdout.splitlines()
 
-    for columns, lines in ((80, narrow), (200, wide)):
+    for columns, lines in ((60, narrow), (80, usual), (200, wide)):
         assert max(map(cell_len, lines)) <= columns
         assert any(decision_id in line for line in lines)
-    assert "input" not in narrow[0]
+    assert "input" not in usual[0]
     assert "input" in wide[0]
     assert "…" in wide[2]
     heads, row = (line.split("\t") for line in piped)
