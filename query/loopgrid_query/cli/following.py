@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -125,7 +125,12 @@ def _lines(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         raise Away("the server broke off.")
 
 
-def follow(follower: Follower, shown: set[str], show: Any, say: Any) -> None:
+def follow(
+    follower: Follower,
+    shown: set[str],
+    show: Callable[[list[Mapping[str, Any]]], None],
+    say: Callable[[str], None],
+) -> None:
     """Shows decisions as they arrive, until the process is interrupted.
 
     Args:
@@ -142,16 +147,22 @@ def follow(follower: Follower, shown: set[str], show: Any, say: Any) -> None:
         begun = time.monotonic()
         try:
             for batch in _batches(follower.arrived(), shown):
+                away = _back(say, away=away)
                 show(batch)
         except Away as error:
             if not away:
                 say(f"{str(error).rstrip('.')}; trying again until it is back.")
             away = True
         else:
-            if away:
-                say("The server is back.")
-            away = False
+            away = _back(say, away=away)
         time.sleep(max(PAUSE_S, _REST * (time.monotonic() - begun)))
+
+
+def _back(say: Callable[[str], None], *, away: bool) -> bool:
+    """Says that the server is back where it was away; it is not away then."""
+    if away:
+        say("The server is back.")
+    return False
 
 
 _MOST_AT_ONCE: Final = 200
