@@ -55,7 +55,7 @@ class LoopGrid:
         Args:
             service_name: `service.name` of the decisions it records; by default that of this process.
             endpoint: URL of the server; by default `LOOPGRID_ENDPOINT` or what `configure` was given.
-            api_key: by default `LOOPGRID_API_KEY` or what `configure` was given.
+            api_key: by default `LOOPGRID_API_KEY` or what `configure` was given; an empty one is none.
             timeout_s: seconds one method may take, retries included.
 
         Raises:

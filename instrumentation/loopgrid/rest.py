@@ -92,7 +92,7 @@ class Rest:
         self._timeout_s = timeout_s
         self._pool = urllib3.PoolManager(retries=False, maxsize=MAX_CONNECTIONS)
         self._headers = {"Accept": "application/json", "User-Agent": USER_AGENT}
-        if api_key is not None:
+        if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
 
     def close(self) -> None:

@@ -184,15 +184,6 @@ def test_without_a_server_the_command_says_that_none_answers(words):
     assert_failed(command(*words, "--endpoint", "http://127.0.0.1:9"), "http://127.0.0.1:9")
 
 
-@pytest.mark.parametrize("columns", ["60", "80", "200"])
-def test_a_list_fits_the_terminal_and_keeps_ids_whole(loopgrid, shared, columns):
-    decision_id = record(shared, output={"response": "a long answer " * 20})
-    ended = loopgrid("decisions", "list", environ={"COLUMNS": columns})
-    assert ended.returncode == 0, ended.stderr
-    assert decision_id in ended.stdout
-    assert max(map(len, ended.stdout.splitlines())) <= int(columns)
-
-
 def test_a_list_takes_the_filters_of_the_api(loopgrid, shared):
     decision_id = record(shared, prompt={"name": "only-here", "version": "7"}, metadata={"tier": "gold"})
     words = ["--prompt-name", "only-here", "--prompt-version", "7", "--metadata", "tier=gold", "--json"]

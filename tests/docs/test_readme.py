@@ -16,6 +16,7 @@ import pytest
 
 from loopgrid.config import Config
 from loopgrid_collector.config import CollectorConfig
+from loopgrid_query.cli import profiles
 from tests.docs import markdown
 from tests.support.server import RunningServer, without_settings
 
@@ -69,8 +70,8 @@ def test_the_readme_names_every_command_and_only_those():
 def test_the_readme_names_the_commands_without_json():
     without = [" ".join(command) for command in _commands() if "--json" not in _help_of(*command)]
 
-    assert without == ["demo", "review"]
-    assert "all but `demo` and `review` have `--json`" in README.read_text("utf-8")
+    assert sorted(without) == ["completion", "demo", "review"]
+    assert "all but `demo`, `review` and `completion` have `--json`" in README.read_text("utf-8")
 
 
 def test_the_help_of_sql_names_every_view():
@@ -154,7 +155,7 @@ def test_the_settings_page_names_every_variable_that_is_read_and_only_those():
 
     Config.from_env(Asked())
     CollectorConfig.from_env(Asked())
-    ours = {name for name in asked if name.startswith("LOOPGRID_")}
+    ours = {name for name in asked if name.startswith("LOOPGRID_")} | {profiles.VARIABLE}
     page = (markdown.REPOSITORY / "docs" / "settings.md").read_text("utf-8")
 
     assert set(re.findall(r"`(LOOPGRID_[A-Z]\w+)`", page)) == ours

@@ -52,8 +52,9 @@ class RunningServer:
 
 
 def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment without LoopGrid's or OpenTelemetry's variables."""
-    return {name: text for name, text in environ.items() if not name.startswith(("LOOPGRID_", "OTEL_"))}
+    """An environment without LoopGrid's or OpenTelemetry's variables, and without this user's profiles."""
+    kept = {name: text for name, text in environ.items() if not name.startswith(("LOOPGRID_", "OTEL_"))}
+    return kept | {"XDG_CONFIG_HOME": os.devnull}
 
 
 def start_server(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from loopgrid.version import version
 from loopgrid_collector.errors import CollectorError
 from loopgrid_query.cli import (
     comparison,
+    completing,
     decisions,
     demo,
     exporting,
@@ -20,6 +21,8 @@ from loopgrid_query.cli import (
     judging,
     keys,
     pricing,
+    profile_commands,
+    profiles,
     renormalizing,
     replays,
     review,
@@ -106,6 +109,16 @@ app.command(epilog=example("loopgrid renormalize --ledger decisions.duckdb --dry
 app.command(epilog=example("loopgrid snapshot copies/decisions.duckdb"))(snapshotting.snapshot)
 app.add_typer(keys.app, name="keys")
 app.command(epilog=example("loopgrid verify --ledger decisions.duckdb --completeness"))(verifying.verify)
+app.add_typer(profile_commands.app, name="profiles")
+app.command(epilog=example("loopgrid completion bash"))(completing.completion)
+
+
+def command_line() -> Any:
+    """All commands, as the library runs them; those that talk to a server take ``--profile``."""
+    completing.prepare()
+    commands = typer.main.get_command(app)
+    profile_commands.offer_profiles(commands)
+    return commands
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -117,8 +130,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 the answer is no, 2 wrong usage or failure.
     """
+    profiles.chosen.set(None)
     try:
-        code = app(arguments, prog_name="loopgrid", standalone_mode=False)
+        code = command_line().main(arguments, prog_name="loopgrid", standalone_mode=False)
     except typer.TyperException as error:
         return _misused(error)
     except (CliError, LoopGridError, CollectorError) as error:

@@ -14,7 +14,8 @@ import typer
 import urllib3
 
 from loopgrid import LoopGrid
-from loopgrid.config import DEFAULT_ENDPOINT, Config
+from loopgrid.config import DEFAULT_ENDPOINT
+from loopgrid_query.cli import profiles
 from loopgrid_query.cli.errors import CliError
 
 EXAMPLE_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
@@ -47,8 +48,20 @@ MAX_CONNECTIONS: Final = 4
 
 
 def client(endpoint: str | None) -> LoopGrid:
-    """The public client of the server at `endpoint`, or where the environment says."""
-    return LoopGrid(service_name="loopgrid-cli", endpoint=endpoint, timeout_s=_TIMEOUT_S)
+    """The public client of the server at `endpoint`, or where profile or environment say.
+
+    Raises:
+        CliError: it cannot be told which server is meant.
+        Misconfigured: its address is no URL.
+    """
+    server = profiles.server(endpoint, os.environ)
+    # An empty key is none: None would let the client look for one in the environment.
+    return LoopGrid(
+        service_name="loopgrid-cli",
+        endpoint=server.endpoint,
+        api_key=server.api_key or "",
+        timeout_s=_TIMEOUT_S,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,10 @@ class Answer:
     headers: Mapping[str, str]
 
 
+class Away(CliError):
+    """Nothing answers at the endpoint."""
+
+
 class Connection:
     """Plain HTTP to one server, for what the public client does not do (OTLP, CSV).
 
@@ -68,14 +85,15 @@ class Connection:
     """
 
     def __init__(self, endpoint: str | None, *, timeout_s: float = _TIMEOUT_S) -> None:
-        """Connect to `endpoint`, or where the environment says.
+        """Connect to `endpoint`, or where profile or environment say.
 
         Raises:
+            CliError: it cannot be told which server is meant.
             Misconfigured: the endpoint is no URL.
         """
-        config = Config.from_env(os.environ, endpoint=endpoint)
-        self._endpoint = config.endpoint
-        self._headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
+        server = profiles.server(endpoint, os.environ)
+        self._endpoint, self._source = server.endpoint, server.source
+        self._headers = {"authorization": f"Bearer {server.api_key}"} if server.api_key else {}
         # An overloaded server says when to come back; a connection that fails is said at once.
         self._pool = urllib3.PoolManager(
             maxsize=MAX_CONNECTIONS,
@@ -107,7 +125,7 @@ class Connection:
         """Posts a body; waits and repeats while the server says that it is overloaded.
 
         Raises:
-            CliError: nothing answers at the endpoint.
+            Away: nothing answers at the endpoint.
         """
         return self.request("POST", path, body, content_type=content_type, accept=accept)
 
@@ -142,7 +160,7 @@ class Connection:
         """Any request; waits and repeats as `post` does.
 
         Raises:
-            CliError: nothing answers at the endpoint.
+            Away: nothing answers at the endpoint.
         """
         headers = self._headers | {"accept": accept or content_type}
         if body is not None:
@@ -150,9 +168,7 @@ class Connection:
         try:
             answer = self._pool.request(method, self._endpoint + path, body=body, headers=headers)
         except urllib3.exceptions.HTTPError as error:
-            raise CliError(
-                f"no LoopGrid server answers at {self._endpoint}; start one with: loopgrid serve"
-            ) from error
+            raise self._away(error) from error
         kind = answer.headers.get("content-type", "").partition(";")[0].strip()
         return Answer(answer.status, kind, answer.data, answer.headers)
 
@@ -160,7 +176,7 @@ class Connection:
         """Gets an answer whose body is read as it comes; its caller releases it.
 
         Raises:
-            CliError: nothing answers at the endpoint.
+            Away: nothing answers at the endpoint.
         """
         try:
             return self._pool.request(
@@ -170,6 +186,13 @@ class Connection:
                 preload_content=False,
             )
         except urllib3.exceptions.HTTPError as error:
-            raise CliError(
-                f"no LoopGrid server answers at {self._endpoint}; start one with: loopgrid serve"
-            ) from error
+            raise self._away(error) from error
+
+    def _away(self, error: urllib3.exceptions.HTTPError) -> Away:
+        cause = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
+        if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
+            return Away(f"{self._endpoint} did not answer in time; ask for less, or try again.")
+        return Away(
+            f"no LoopGrid server answers at {self._endpoint} (named by {self._source}): start one with "
+            "loopgrid serve, or name another with --endpoint or --profile."
+        )

@@ -45,6 +45,57 @@ def _console(*, stderr: bool) -> Console:
     )
 
 
+def print_table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> None:
+    """Prints rows under their headings: on a terminal as a table that fits it, elsewhere in full.
+
+    What reads a pipe gets every column and every character: one line a row, tabs between the values (of
+    which none holds a tab or a line's end), no colour.
+    """
+    if console.is_terminal:
+        console.print(table(console, columns, rows))
+        return
+    _print_tabbed(console, [column.name for column in columns])
+    for row in rows:
+        _print_tabbed(console, [_cell(value).plain for value in row])
+
+
+def print_sheet(console: Console, lines: Iterable[tuple[str, str]]) -> None:
+    """Prints names and values below each other; long values are folded on a terminal, and there alone."""
+    if console.is_terminal:
+        console.print(sheet(lines))
+        return
+    told = [(plain(name, one_line=True), plain(value)) for name, value in lines]
+    indent = max((cell_len(name) for name, _ in told), default=0) + _GAP
+    for name, value in told:
+        padded = name + " " * (indent - cell_len(name))
+        console.file.write((padded + value.replace("\n", "\n" + " " * indent)).rstrip() + "\n")
+
+
+class Arrivals:
+    """A table that grows at its end while its rows arrive. Widths are fixed before the first row is known."""
+
+    def __init__(self, console: Console, columns: Sequence[Column]) -> None:
+        self._console = console
+        self._columns = columns
+        self._begun = False
+
+    def add(self, rows: Iterable[Sequence[str | Text]]) -> None:
+        """Prints rows at once, the headings before the first."""
+        if self._console.is_terminal:
+            natural = [column.least if column.whole else self._console.width for column in self._columns]
+            cells = [[_cell(value) for value in row] for row in rows]
+            drawn = _drawn(self._columns, widths(self._columns, natural, self._console.width), cells)
+            drawn.show_header = not self._begun
+            self._console.print(drawn)
+        else:
+            if not self._begun:
+                _print_tabbed(self._console, [column.name for column in self._columns])
+            for row in rows:
+                _print_tabbed(self._console, [_cell(value).plain for value in row])
+        self._begun = True
+        self._console.file.flush()
+
+
 def print_json(value: Any) -> None:
     """Prints a value on stdout as indented JSON."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
@@ -106,7 +157,10 @@ def table(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[s
         max([cell_len(column.name), *(row[position].cell_len for row in cells)])
         for position, column in enumerate(columns)
     ]
-    given = widths(columns, natural, console.width)
+    return _drawn(columns, widths(columns, natural, console.width), cells)
+
+
+def _drawn(columns: Sequence[Column], given: Mapping[int, int], cells: Iterable[Sequence[Text]]) -> Table:
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for position, width in sorted(given.items()):
         column = columns[position]
@@ -130,6 +184,10 @@ def sheet(lines: Iterable[tuple[str, str]]) -> Table:
     for name, value in lines:
         drawn.add_row(plain(name, one_line=True), plain(value))
     return drawn
+
+
+def _print_tabbed(console: Console, cells: Iterable[str]) -> None:
+    console.file.write("\t".join(cells) + "\n")
 
 
 def _line(given: Mapping[int, int]) -> int:

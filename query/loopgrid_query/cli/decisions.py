@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
 
-from loopgrid_query.cli.connection import EXAMPLE_ID, AsJson, Endpoint, client, example
-from loopgrid_query.cli.console import Column, print_json, sheet, stderr, stdout, table
+from loopgrid_query.cli.connection import EXAMPLE_ID, AsJson, Connection, Endpoint, client, example
+from loopgrid_query.cli.console import (
+    Arrivals,
+    Column,
+    print_json,
+    print_json_line,
+    print_sheet,
+    print_table,
+    stderr,
+    stdout,
+)
 from loopgrid_query.cli.errors import CliError
+from loopgrid_query.cli.following import Follower, follow
 from loopgrid_query.cli.gist import gist, leaves, whole
 
 app = typer.Typer(help="Find decisions, and see one whole.", no_args_is_help=True, rich_markup_mode=None)
@@ -78,9 +89,17 @@ def list_decisions(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Decisions on the page.")] = 20,
     cursor: Annotated[str | None, typer.Option(help="Page to go on with.")] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Go on and show decisions as they arrive, until Ctrl-C; oldest first."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List decisions, newest first."""
+    """List decisions, newest first.
+
+    With --follow, decisions that arrive are shown in the order in which they were stored; --json then
+    prints one line for each. What is said about a decision later does not show it again.
+    """
     filters: dict[str, Any] = {
         "service_name": service_name,
         "decision_type": decision_type,
@@ -101,6 +120,9 @@ def list_decisions(
         "cursor": cursor,
         "metadata": _metadata(metadata or []),
     }
+    if follow:
+        _follow(endpoint, filters, as_json=as_json)
+        return
     page = client(endpoint).list_decisions(**filters)
     if as_json:
         print_json(page)
@@ -119,7 +141,7 @@ def show_decision(
     if as_json:
         print_json(decision)
         return
-    stdout().print(sheet([("decision_id", decision["decision_id"]), *_lines(decision)]))
+    print_sheet(stdout(), [("decision_id", decision["decision_id"]), *_lines(decision)])
 
 
 def judged(decision: Mapping[str, Any]) -> Text:
@@ -160,22 +182,60 @@ def _print_page(page: Mapping[str, Any]) -> None:
     if not page["items"]:
         note.print("No decisions match.")
         return
-    rows = [
-        (
-            decision["decision_id"],
-            gist(decision.get("output")),
-            judged(decision),
-            decision.get("decision_type") or decision.get("kind") or "",
-            model_label(decision.get("model")),
-            prompt_label(decision.get("prompt")),
-            gist(decision.get("input")),
-            (decision.get("started_at") or "")[:19],
-        )
-        for decision in page["items"]
-    ]
-    out.print(table(out, _COLUMNS, rows))
+    print_table(out, _COLUMNS, map(_row, page["items"]))
     if page.get("next_cursor"):
         note.print(f"There are more; go on with: --cursor {page['next_cursor']}", soft_wrap=True)
+
+
+def _row(decision: Mapping[str, Any]) -> tuple[str | Text, ...]:
+    return (
+        decision["decision_id"],
+        gist(decision.get("output")),
+        judged(decision),
+        decision.get("decision_type") or decision.get("kind") or "",
+        model_label(decision.get("model")),
+        prompt_label(decision.get("prompt")),
+        gist(decision.get("input")),
+        (decision.get("started_at") or "")[:19],
+    )
+
+
+def _follow(endpoint: str | None, filters: Mapping[str, Any], *, as_json: bool) -> None:
+    if filters["cursor"] or filters["incorrect"] is not None or filters["corrected"] is not None:
+        raise CliError(
+            "--follow shows decisions as they arrive, before anybody judged them; leave out --cursor and the "
+            "filters for marks and corrections."
+        )
+    arrivals = Arrivals(stdout(), _COLUMNS)
+
+    def show(decisions: Sequence[Mapping[str, Any]]) -> None:
+        if not as_json:
+            arrivals.add(map(_row, decisions))
+            return
+        for decision in decisions:
+            print_json_line(decision)
+
+    with contextlib.suppress(KeyboardInterrupt), Connection(endpoint) as connection:
+        follower = Follower(connection, _words(filters))
+        page = client(endpoint).list_decisions(**filters)
+        seen = list(reversed(page["items"]))
+        show(seen)
+        follow(
+            follower,
+            {decision["decision_id"] for decision in seen},
+            show,
+            lambda sentence: stderr().print(sentence, soft_wrap=True),
+        )
+
+
+def _words(filters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The filters as they stand in an address."""
+    words = [
+        (name.removesuffix("_"), str(value).lower() if isinstance(value, bool) else str(value))
+        for name, value in filters.items()
+        if value is not None and name not in {"limit", "cursor", "metadata"}
+    ]
+    return [*words, *((f"metadata.{key}", value) for key, value in filters["metadata"].items())]
 
 
 def _lines(decision: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

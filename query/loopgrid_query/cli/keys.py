@@ -13,7 +13,7 @@ from urllib.parse import quote
 import typer
 
 from loopgrid_query.cli.connection import AsJson, Connection, Endpoint, example
-from loopgrid_query.cli.console import Column, print_json, stderr, stdout, table
+from loopgrid_query.cli.console import Column, print_json, print_table, stderr, stdout
 from loopgrid_query.cli.errors import CliError
 from loopgrid_query.cli.settings import read_settings
 
@@ -101,7 +101,7 @@ def list_keys(ledger: Ledger = None, endpoint: Endpoint = None, as_json: AsJson 
         Column("expires_at"),
     ]
     rows = [[_cell(key[column.name]) for column in columns] for key in keys]
-    out.print(table(out, columns, rows))
+    print_table(out, columns, rows)
 
 
 @app.command(epilog=example(f"loopgrid keys rotate {_EXAMPLE_KEY_ID} --keep-old 1h"))

@@ -11,7 +11,7 @@ import typer
 
 from loopgrid_query.cli import price_lists
 from loopgrid_query.cli.connection import AsJson, Connection, Endpoint, example
-from loopgrid_query.cli.console import Column, print_json, stdout, table
+from loopgrid_query.cli.console import Column, print_json, print_table, stdout
 from loopgrid_query.cli.errors import CliError
 
 app = typer.Typer(help="What models cost.", no_args_is_help=True, rich_markup_mode=None)
@@ -74,7 +74,7 @@ def list_prices(endpoint: Endpoint = None, as_json: AsJson = False) -> None:
         return
     out = stdout()
     rows = [["" if item[name] is None else str(item[name]) for name in _SHOWN] for item in items]
-    out.print(table(out, _COLUMNS, rows))
+    print_table(out, _COLUMNS, rows)
 
 
 @app.command(epilog=example("loopgrid prices unpriced"))
@@ -91,7 +91,7 @@ def unpriced(endpoint: Endpoint = None, as_json: AsJson = False) -> int:
         out = stdout()
         columns = (Column("model", least=12), Column("provider", least=8), Column("calls", right=True))
         rows = [[str(_model(item)), item["model_provider"] or "", str(item["model_calls"])] for item in items]
-        out.print(table(out, columns, rows))
+        print_table(out, columns, rows)
     else:
         stdout().print("Every model on record has a price.")
     return 1 if items else 0

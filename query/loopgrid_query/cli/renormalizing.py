@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from loopgrid_query.cli.console import Column, print_json, stderr, stdout, table
+from loopgrid_query.cli.console import Column, print_json, print_table, stderr, stdout
 from loopgrid_query.cli.errors import CliError
 from loopgrid_query.cli.settings import read_settings
 
@@ -114,6 +114,5 @@ def _print_report(report: Report, *, dry_run: bool) -> None:
             (name, str(changed), " ".join(report.examples[name]))
             for name, changed in report.columns.most_common()
         ]
-        out.print(
-            table(out, [Column("column", whole=True), Column("spans", right=True), Column("examples")], rows)
-        )
+        columns = [Column("column", whole=True), Column("spans", right=True), Column("examples")]
+        print_table(out, columns, rows)

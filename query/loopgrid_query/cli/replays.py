@@ -14,6 +14,7 @@ import typer
 from rich.text import Text
 
 from loopgrid.tracing import unrecorded
+from loopgrid_query.cli import profiles
 from loopgrid_query.cli.connection import AsJson, Endpoint, client
 from loopgrid_query.cli.console import print_json, stdout
 from loopgrid_query.cli.errors import NEGATIVE, CliError
@@ -50,9 +51,10 @@ def replay(
     if app is None:
         made = client(endpoint).create_replay(decision_id=decision_id, overrides=overrides)
     else:
-        if endpoint is not None:
-            # The function's own decisions must go to the same server as the replay.
-            os.environ["LOOPGRID_ENDPOINT"] = endpoint
+        # The function's own decisions must go to the same server as the replay, with the same key.
+        server = profiles.server(endpoint, os.environ)
+        os.environ["LOOPGRID_ENDPOINT"] = server.endpoint
+        os.environ["LOOPGRID_API_KEY"] = server.api_key or ""
         # Standard output is this command's; what the user's code prints goes beside it.
         with contextlib.redirect_stdout(sys.stderr):
             load(app)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import typer
 
 from loopgrid_query.cli.connection import AsJson, Connection, Endpoint, example
-from loopgrid_query.cli.console import Column, print_json, sheet, stderr, stdout, table
+from loopgrid_query.cli.console import Column, print_json, print_sheet, print_table, stderr, stdout
 from loopgrid_query.cli.errors import CliError
 from loopgrid_query.nearest import did_you_mean
 
@@ -128,7 +128,7 @@ def list_reviews(endpoint: Endpoint = None, as_json: AsJson = False) -> None:
         for item in items
     ]
     out = stdout()
-    out.print(table(out, _COLUMNS, rows))
+    print_table(out, _COLUMNS, rows)
 
 
 @app.command(epilog=example("loopgrid reviews show 'week 12'"))
@@ -139,7 +139,7 @@ def show(queue: Queue, endpoint: Endpoint = None, as_json: AsJson = False) -> No
     if as_json:
         print_json(item)
         return
-    stdout().print(sheet(_lines(item)))
+    print_sheet(stdout(), _lines(item))
 
 
 @app.command(epilog=example("loopgrid reviews close 'week 12'"))
@@ -180,7 +180,7 @@ def agreement(queue: Queue, endpoint: Endpoint = None, as_json: AsJson = False) 
     )
     rows = [_measures("verdict", told["verdict"])]
     rows += [_measures(f"output {name}", one) for name, one in told["fields"].items()]
-    out.print(table(out, columns, rows))
+    print_table(out, columns, rows)
     note = stderr()
     note.print(f"Counted: {told['basis']}. A dash stands where a measure is not defined; --json says why.")
 

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from loopgrid_query.cli import profiles
+
 if TYPE_CHECKING:
     from loopgrid_collector.config import CollectorConfig
 
@@ -26,6 +28,8 @@ def read_settings(**options: Any) -> CollectorConfig:
     from loopgrid_collector.config import CollectorConfig, unknown_variables
 
     for name, near in unknown_variables(os.environ).items():
+        if name == profiles.VARIABLE:
+            continue
         hint = f"did you mean {near}?" if near else "`loopgrid serve` reads those of docs/settings.md."
         sys.stderr.write(f"loopgrid: warning: nothing reads {name}; {hint}\n")
     return CollectorConfig.from_env(os.environ, **options)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from loopgrid_query.cli.connection import AsJson, Connection, Endpoint, client
-from loopgrid_query.cli.console import Column, print_json, sheet, stderr, stdout, table
+from loopgrid_query.cli.console import Column, print_json, print_sheet, print_table, stderr, stdout, table
 from loopgrid_query.cli.errors import CliError
 from loopgrid_query.cli.gist import compact, whole
 
@@ -37,7 +37,7 @@ def sql(
     ground_truth_majority, ground_truth_adjudicated, outcomes, replays, experiments, spans, events,
     producers, unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates,
     evaluations, prices, costs, reviews, review_items, review_answers, keys and access_log.
-    Rows wider than the terminal are printed one below the other.
+    Rows wider than the terminal are printed one below the other; a pipe gets a line a row, with tabs.
     """
     if as_json and as_csv:
         raise CliError("--json and --csv exclude each other; give one of them.")
@@ -77,9 +77,8 @@ def _print_result(result: Mapping[str, Any]) -> None:
     out, heads = stdout(), result["columns"]
     rows = [[compact(value) for value in row] for row in result["rows"]]
     columns = [_column(column, [row[position] for row in rows]) for position, column in enumerate(heads)]
-    drawn = table(out, columns, rows)
-    if len(drawn.columns) == len(columns):
-        out.print(drawn)
+    if not out.is_terminal or len(table(out, columns, rows).columns) == len(columns):
+        print_table(out, columns, rows)
     else:
         _print_sheets(out, result)
     if result.get("truncated"):
@@ -101,7 +100,7 @@ def _print_sheets(out: Console, result: Mapping[str, Any]) -> None:
     names = [column["name"] for column in result["columns"]]
     for number, row in enumerate(result["rows"], start=1):
         out.print(Text(f"row {number}", "dim"))
-        out.print(sheet(zip(names, map(whole, row), strict=True)))
+        print_sheet(out, zip(names, map(whole, row), strict=True))
 
 
 def _note_truncated(rows: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loopgrid_query.exports.formats import JSONL_PLACES, ground_truth, value_of
+from loopgrid_query.exports.streams import LINEAGE, LINEAGE_NAMES
 
 _NULL: Final = "null"
 
@@ -49,18 +51,52 @@ def _texts(column: pa.ChunkedArray, *, is_json: bool) -> pa.Array | str:
     """A column's values as JSON text."""
     if column.null_count == len(column):
         return _NULL
-    values = _array(column)
-    if is_json:
-        for end in ("\n", "\r"):
+    texts = _json(_array(column)) if is_json else _scalars(_array(column))
+    return pc.fill_null(texts, _NULL)
+
+
+def _json(values: pa.Array) -> pa.Array:
+    """JSON text as it is stored, in one line: a line's end inside can only stand between its tokens."""
+    for end in ("\n", "\r"):
+        if _may_hold(values, end.encode()):
             values = pc.replace_substring(values, end, " ")
-        return pc.fill_null(values, _NULL)
+    return values
+
+
+def _scalars(values: pa.Array) -> pa.Array:
+    """Other values as JSON text; nulls stay."""
     if pa.types.is_integer(values.type) or pa.types.is_boolean(values.type):
-        return pc.fill_null(values.cast(pa.string()), _NULL)
+        return values.cast(pa.string())
+    if pa.types.is_timestamp(values.type):
+        return _moments(values)
+    if pa.types.is_string(values.type) and not _may_hold(values, _ESCAPED):
+        return pc.binary_join_element_wise('"', values, '"', "")
     if pa.types.is_list(values.type):
-        return pa.array([_text(value) for value in values.to_pylist()], pa.string())
+        texts = [None if value is None else _text(value) for value in values.to_pylist()]
+        return pa.array(texts, pa.string())
     encoded = values.dictionary_encode()
-    texts = pa.array([_text(value) for value in encoded.dictionary.to_pylist()], pa.string())
-    return pc.fill_null(texts.take(encoded.indices), _NULL)
+    return pa.array([_text(value) for value in encoded.dictionary.to_pylist()], pa.string()).take(
+        encoded.indices
+    )
+
+
+_ESCAPED: Final = b'["\\\\\x00-\x1f]'
+"""What JSON text does not hold as it is, as a pattern."""
+
+
+def _may_hold(values: pa.Array, pattern: bytes) -> bool:
+    """Whether a pattern stands in an array's bytes. A slice is asked for all that it is a slice of."""
+    data = values.buffers()[2]
+    return data is not None and re.search(pattern, memoryview(data).cast("B")) is not None
+
+
+def _moments(values: pa.Array) -> pa.Array:
+    """``instants.format_instant`` of each, in JSON's quotes."""
+    texts = values.cast(pa.timestamp("us")).cast(pa.string())
+    texts = pc.replace_substring(texts, " ", "T", max_replacements=1)
+    # Microseconds stand there only where there are any.
+    texts = pc.replace_substring_regex(texts, r"\.000000$", "")
+    return pc.binary_join_element_wise('"', texts, 'Z"', "")
 
 
 def _text(value: Any) -> str:
@@ -82,10 +118,18 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def data_of(lines: pa.Array) -> bytes:
-    """The texts of an array that is no slice, one after the other."""
-    return (
-        bytes(memoryview(lines.buffers()[2])[: int(pc.sum(pc.binary_length(lines)).as_py())])
-        if lines
-        else b""
-    )
+def data_of(lines: pa.Array) -> memoryview:
+    """The texts of an array that is no slice, one after the other, where they stand in memory."""
+    data = lines.buffers()[2] if lines else None
+    if data is None:
+        return memoryview(b"")
+    return memoryview(data).cast("B")[: int(pc.sum(pc.binary_length(lines)).as_py())]
+
+
+def lineage_lines(page: pa.Table, file: str, numbers: pa.Array, side: str) -> pa.Array:
+    """The line of lineage for each decision of a page: the bytes of ``streams.lineage``, place and side."""
+    pieces: list[pa.Array | str] = [f'{{"file":{_text(file)},"row":', numbers.cast(pa.string())]
+    for name in LINEAGE:
+        pieces += [f',"{LINEAGE_NAMES.get(name, name)}":', _texts(page.column(name), is_json=False)]
+    pieces.append(f',"split":{_text(side)}}}\n')
+    return pc.binary_join_element_wise(*_merged(pieces), pa.repeat("", page.num_rows), "")

@@ -19,8 +19,6 @@ PART: Final = ".part"
 ROW_GROUP_ROWS: Final = 8192
 """Rows of a Parquet row group."""
 
-_READ_BYTES: Final = 2**20
-
 
 @dataclass(slots=True)
 class Size:
@@ -54,7 +52,7 @@ class Part:
         self._file.seek(size.bytes)
         self._file.truncate()
 
-    def write(self, data: bytes, rows: int) -> None:
+    def write(self, data: bytes | memoryview, rows: int) -> None:
         """Append rows."""
         self._file.write(data)
         self.size.bytes += len(data)
@@ -108,11 +106,8 @@ def _groups(stream: pa.ipc.RecordBatchStreamReader) -> Iterator[pa.Table]:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, hex."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_READ_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -28,11 +28,10 @@ def arrow(pages: Iterable[pa.Table], standpoint: Standpoint) -> Iterator[bytes]:
     sink = io.BytesIO()
     writer: pa.ipc.RecordBatchStreamWriter | None = None
     for page in pages:
+        told = page.replace_schema_metadata({_STANDPOINT: json.dumps(standpoint.record()).encode()})
         if writer is None:
-            metadata = {_STANDPOINT: json.dumps(standpoint.record()).encode()}
-            schema = page.schema.with_metadata(metadata)
-            writer = pa.ipc.new_stream(sink, schema)
-        writer.write_table(page.cast(schema))
+            writer = pa.ipc.new_stream(sink, told.schema)
+        writer.write_table(told)
         yield _taken(sink)
     if writer is not None:
         writer.close()
@@ -74,11 +73,13 @@ def ndjson(pages: Iterable[pa.Table], format_name: str) -> Iterator[bytes]:
 LINEAGE: Final = ("decision_id", "digest", "correction_id", "correction_digest", "corrected_by")
 """Columns that say what a row rests on."""
 
+LINEAGE_NAMES: Final = {"digest": "decision_digest"}
+"""What they are called there, where that differs."""
+
 
 def lineage(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a row rests on: the decision, the correction and the person."""
-    names = {"digest": "decision_digest"}
-    return {names.get(name, name): row[name] for name in LINEAGE}
+    return {LINEAGE_NAMES.get(name, name): row[name] for name in LINEAGE}
 
 
 def rows_of(page: pa.Table) -> list[dict[str, Any]]:

@@ -17,12 +17,13 @@ from typing import Any, Final, Protocol
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from loopgrid.version import version
 from loopgrid_query.exports import card
 from loopgrid_query.exports.asking import After
 from loopgrid_query.exports.formats import FORMATS
-from loopgrid_query.exports.lines import data_of, jsonl_lines
+from loopgrid_query.exports.lines import data_of, jsonl_lines, lineage_lines
 from loopgrid_query.exports.messages import Unfit
 from loopgrid_query.exports.parts import PART, Part, Size, parquet_from, sha256_of, write_json
 from loopgrid_query.exports.source import Standpoint, last_of
@@ -193,31 +194,48 @@ class _Export:
         self._parts[LINEAGE].write(b"".join(lines), len(lines))
 
     def _add_table(self, page: pa.Table, names: dict[str, str]) -> None:
-        """Whole columns: only what lineage and split need becomes Python objects."""
-        needed = rows_of(page.select(_NEEDED))
-        sides: list[str | None] = []
-        counts = {side: self._rows(name) for side, name in names.items()}
-        lines: list[bytes] = []
-        for row in needed:
-            try:
-                side = self._task.rule.side(row)
-            except Unfit as unfit:
-                self._state.left_out[unfit.reason] += 1
-                sides.append(None)
-                continue
-            sides.append(side)
-            counts[side] += 1
-            lines.append(_lineage_line(row, side, names[side], counts[side]))
+        """Whole columns: only what the split needs becomes Python objects."""
+        sides = self._sides(page)
         is_lines = self._format.row is not None
         whole = jsonl_lines(page) if is_lines else page.drop_columns(_TABLE_COLUMNS_LEFT_OUT)
+        numbers = self._numbers(sides, names)
+        told: list[pa.Array] = []
         for side, name in names.items():
-            chosen = [found == side for found in sides]
-            mine = whole if all(chosen) else whole.filter(pa.array(chosen, pa.bool_()))
+            chosen = pa.array([found == side for found in sides], pa.bool_())
+            is_all = chosen.false_count == 0
+            mine = whole if is_all else whole.filter(chosen)
             if is_lines:
                 self._parts[name].write(data_of(mine), len(mine))
             else:
                 self._parts[name].write_table(mine.replace_schema_metadata())
-        self._parts[LINEAGE].write(b"".join(lines), len(lines))
+            lines = lineage_lines(page, name, numbers, side)
+            told.append(lines if is_all else pc.if_else(chosen, lines, ""))
+        # Each decision has a line on one side at most; joined, they stand in the order of the decisions.
+        lineage = pc.binary_join_element_wise(*told, pa.repeat("", page.num_rows), "")
+        self._parts[LINEAGE].write(data_of(lineage), sum(side is not None for side in sides))
+
+    def _sides(self, page: pa.Table) -> list[str | None]:
+        """The side of each decision; those without one are counted."""
+        if not self._task.rule.divides:
+            return [TRAIN] * page.num_rows
+        sides: list[str | None] = []
+        for row in rows_of(page.select(_NEEDED)):
+            try:
+                sides.append(self._task.rule.side(row))
+            except Unfit as unfit:
+                self._state.left_out[unfit.reason] += 1
+                sides.append(None)
+        return sides
+
+    def _numbers(self, sides: list[str | None], names: dict[str, str]) -> pa.Array:
+        """The row of each decision in its side's file, from 1."""
+        counts = {side: self._rows(name) for side, name in names.items()}
+        numbers: list[int] = []
+        for side in sides:
+            if side is not None:
+                counts[side] += 1
+            numbers.append(counts[side] if side is not None else 0)
+        return pa.array(numbers, pa.int64())
 
     def _rows(self, name: str) -> int:
         return self._state.sizes[name].rows
@@ -270,10 +288,7 @@ class _Export:
         }
 
 
-_NEEDED: Final = [
-    "decision_id", "digest", "correction_id", "correction_digest", "corrected_by", "session_id", "user_id",
-    "started_at", "straddles",
-]  # fmt: skip
+_NEEDED: Final = ["decision_id", "session_id", "user_id", "started_at", "straddles"]
 
 
 def _lineage_line(row: dict[str, Any], side: str, name: str, number: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import Collection
@@ -11,10 +12,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopgrid_collector.audit import Access
-from loopgrid_collector.errors import Forbidden, Unauthenticated
+from loopgrid_collector.errors import CollectorError, Forbidden, Unauthenticated
 from loopgrid_collector.guard import CHALLENGE, Guard
 from loopgrid_query import access, problems
 from loopgrid_query.access import Asking
+from loopgrid_query.errors import QueryError
+
+_LOG: Final = logging.getLogger(__name__)
 
 REQUEST_ID: Final = "x-request-id"
 _REQUEST_ID_FORM: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -55,6 +59,12 @@ class Door:
         scope.setdefault("state", {})["asking"] = asking
         try:
             await self._app(scope, receive, answer)
+        except RuntimeError as error:
+            # An answer that has begun cannot become a problem document: it ends without its end, which the
+            # reader notices. Why is no defect of the server, so its log needs no frames.
+            if answer.status is None or not isinstance(error.__cause__, (QueryError, CollectorError)):
+                raise
+            _LOG.warning("an answer broke off: %s (request %s)", type(error.__cause__).__name__, request_id)
         finally:
             if asking.key is not None and access.is_content(scope["path"]):
                 self._guard.audit.note(_access(scope, asking, request_id, answer.status))

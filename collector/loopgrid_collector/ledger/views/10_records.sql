@@ -94,7 +94,8 @@ SELECT
          THEN 'stated' END                                                           AS model_source,
     CASE WHEN coalesce(input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens)
               IS NOT NULL THEN 'stated' END                                          AS usage_source,
-    CASE WHEN kind IN ('decision', 'inference') THEN list_filter(
+    -- Reading the attributes' JSON costs more than all else here; few have what is looked for.
+    CASE WHEN kind IN ('decision', 'inference') AND contains(CAST(attributes AS VARCHAR), 'cost') THEN list_filter(
         [TRY_CAST(said AS DOUBLE) FOR said IN json_extract_string(attributes, [
             '$."llm.cost.total"', '$."operation.cost"', '$."gen_ai.usage.cost"'
         ]) || [
