@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from loopgrid_query.cli import profiles
 from loopgrid_query.cli.connection import AsJson, Connection, Endpoint, client
 from loopgrid_query.cli.console import Column, print_json, print_sheet, print_table, stderr, stdout, table
 from loopgrid_query.cli.errors import CliError
@@ -26,7 +28,13 @@ _NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
 
 
 def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT over the public views; - reads stdin.")],
+    query: Annotated[
+        str | None,
+        typer.Argument(
+            help="One SELECT over the public views; - reads stdin; without it a session begins.",
+            show_default=False,
+        ),
+    ] = None,
     endpoint: Endpoint = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -41,6 +49,9 @@ def sql(
     """
     if as_json and as_csv:
         raise CliError("--json and --csv exclude each other; give one of them.")
+    if query is None:
+        _session(endpoint, flags=as_json or as_csv)
+        return
     text = sys.stdin.read() if query == "-" else query
     if as_csv:
         sys.stdout.write(_csv(endpoint, text))
@@ -50,6 +61,22 @@ def sql(
         print_json(result)
         return
     _print_result(result)
+
+
+def _session(endpoint: str | None, *, flags: bool) -> None:
+    if flags or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CliError("give a query, or - to read one from stdin; a session needs a terminal and no flags.")
+    # prompt_toolkit takes a tenth of a second to load, and most commands never need it.
+    from loopgrid_query.cli.sql_shell import shell
+
+    shell(client(endpoint).sql, _show, profiles.server(endpoint, os.environ).endpoint)
+
+
+def _show(result: Mapping[str, Any], sheets: bool) -> None:
+    if sheets:
+        _print_sheets(stdout(), result)
+    else:
+        _print_result(result)
 
 
 def _csv(endpoint: str | None, query: str) -> str:
