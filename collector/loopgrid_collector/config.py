@@ -140,7 +140,7 @@ class CollectorConfig:
     decode_processes: int = 2
     max_commit_spans: int = 16_384
     max_commit_wait_s: float = 0.1
-    duckdb_memory: str = "1GB"
+    duckdb_memory: str = "512MB"
     duckdb_threads: int = 1
     checkpoint_wal_bytes: int = 64 * 2**20
     checkpoint_idle_s: float = 30.0
