@@ -23,7 +23,10 @@ PAUSE_S: Final = 1.0
 """Seconds between two looks, at least."""
 
 _REST: Final = 4
-"""A look that takes long is followed by a pause this many times as long."""
+"""A look that takes long is followed by a pause this many times as long…"""
+
+_LONGEST_PAUSE_S: Final = 10.0
+"""… up to this."""
 
 _BEYOND_ANY_COMMIT: Final = "9" * 18
 _LAST_OF_COMMIT: Final = "f" * 32 + "-" + "f" * 16
@@ -155,7 +158,7 @@ def follow(
             away = True
         else:
             away = _back(say, away=away)
-        time.sleep(max(PAUSE_S, _REST * (time.monotonic() - begun)))
+        time.sleep(max(PAUSE_S, min(_LONGEST_PAUSE_S, _REST * (time.monotonic() - begun))))
 
 
 def _back(say: Callable[[str], None], *, away: bool) -> bool:

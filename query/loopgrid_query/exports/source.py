@@ -23,7 +23,7 @@ from loopgrid_query.exports.asking import NEWEST, POLICIES, After, Request
 from loopgrid_query.instants import format_instant
 from loopgrid_query.queries import TROUBLE, text_of
 
-PAGE_BYTES: Final = 64 * 2**20
+PAGE_BYTES: Final = 16 * 2**20
 """What a page is meant to take in memory; how many decisions that are is learned from the page before."""
 
 FIRST_PAGE_DECISIONS: Final = 1024
