@@ -49,11 +49,11 @@ corrected = $corrected
 -- name: filter_incorrect_span
 -- The same of a span, by its physical key.
 ((trace_key, span_key) IN (
-    SELECT (trace_key, span_key) FROM store.judged_rows WHERE entry_type = 'mark')) = $incorrect
+    SELECT (trace_key, span_key) FROM store.judged_rows WHERE incorrect)) = $incorrect
 
 -- name: filter_corrected_span
 ((trace_key, span_key) IN (
-    SELECT (trace_key, span_key) FROM store.judged_rows WHERE entry_type = 'correction')) = $corrected
+    SELECT (trace_key, span_key) FROM store.judged_rows WHERE corrected)) = $corrected
 
 -- name: filter_q
 -- Content is JSON text, in which a letter may stand as itself or escaped.

@@ -40,6 +40,18 @@ FROM (
 )
 GROUP BY trace_id, span_id;
 
+-- Which spans were marked or corrected, one row a span. A relation to join and no EXISTS for each row: DuckDB works out
+-- every EXISTS of a view, asked for or not, and leaves such a join out.
+CREATE OR REPLACE VIEW store.judged_rows AS
+SELECT
+    trace_id AS trace_key,
+    span_id  AS span_key,
+    bool_or(entry_type = 'mark')       AS incorrect,
+    bool_or(entry_type = 'correction') AS corrected
+FROM store.standing_rows
+WHERE entry_type IN ('mark', 'correction')
+GROUP BY trace_id, span_id;
+
 -- Every span as a decision record, with its content looked up and its physical keys.
 CREATE OR REPLACE VIEW store.record_rows AS
 WITH placed AS (
@@ -49,9 +61,12 @@ WITH placed AS (
         coalesce(json_extract_string(s.attributes, '$."' || s.system_ref || '"'), l.system)            AS system_text,
         coalesce(s.output, json_extract_string(s.attributes, '$."' || s.output_ref || '"'), l.output)  AS output_text,
         coalesce(s.tools, json_extract_string(s.attributes, '$."' || s.tools_ref || '"'))              AS tools_text,
-        l.input IS NOT NULL OR l.output IS NOT NULL                                                    AS content_in_logs
+        l.input IS NOT NULL OR l.output IS NOT NULL                                                    AS content_in_logs,
+        coalesce(judged.incorrect, false)                                                              AS incorrect,
+        coalesce(judged.corrected, false)                                                              AS corrected
     FROM store.span_rows AS s
     LEFT JOIN store.log_content_rows AS l ON l.trace_key = s.trace_id AND l.span_key = s.span_id
+    LEFT JOIN store.judged_rows AS judged ON judged.trace_key = s.trace_id AND judged.span_key = s.span_id
 ),
 joined AS (
     SELECT
@@ -117,10 +132,8 @@ SELECT
     CASE WHEN start_ns > 0 THEN make_timestamp(CAST(start_ns // 1000 AS BIGINT)) END AS started_at,
     CASE WHEN start_ns > 0 AND end_ns > 0
          THEN CAST(CAST(end_ns AS HUGEINT) - CAST(start_ns AS HUGEINT) AS DOUBLE) / 1e6 END          AS duration_ms,
-    EXISTS (SELECT 1 FROM store.standing_rows AS e WHERE e.entry_type = 'mark'
-            AND e.trace_id = joined.trace_id AND e.span_id = joined.span_id)         AS incorrect,
-    EXISTS (SELECT 1 FROM store.standing_rows AS e WHERE e.entry_type = 'correction'
-            AND e.trace_id = joined.trace_id AND e.span_id = joined.span_id)         AS corrected,
+    incorrect,
+    corrected,
     replay_id,
     replay_of,
     CASE WHEN replayability = 'none' AND content_in_logs AND model_name IS NOT NULL AND body_text IS NOT NULL
@@ -250,12 +263,6 @@ SELECT
     start_ns AS start_key,
     position AS place_key
 FROM store.span_rows;
-
--- Which spans were marked or corrected, as record_rows says of each span (incorrect, corrected).
-CREATE OR REPLACE VIEW store.judged_rows AS
-SELECT DISTINCT entry_type, trace_id AS trace_key, span_id AS span_key
-FROM store.standing_rows
-WHERE entry_type IN ('mark', 'correction');
 
 -- What is needed of a span to say what the decisions around it take from it, without its content. said counts
 -- the fields that are filled, which helps to say which of several records of one call stands for it.
