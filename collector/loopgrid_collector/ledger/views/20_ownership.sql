@@ -1,20 +1,20 @@
 -- Which spans ran inside a decorated (or recorded) decision: the nearest one above them.
 CREATE OR REPLACE VIEW store.inside_rows AS
 WITH RECURSIVE edges AS MATERIALIZED (
-    SELECT trace_id, span_id, parent_span_id
+    SELECT trace_id, span_id, parent_span_id, position
     FROM store.span_rows
     WHERE parent_span_id IS NOT NULL AND kind <> 'decision'
 ),
 inside AS (
-    SELECT trace_id, span_id AS owner_span_id, span_id, 0 AS depth
+    SELECT trace_id, span_id AS owner_span_id, span_id, position, 0 AS depth
     FROM store.span_rows
     WHERE kind = 'decision'
     UNION ALL
-    SELECT child.trace_id, inside.owner_span_id, child.span_id, inside.depth + 1
+    SELECT child.trace_id, inside.owner_span_id, child.span_id, child.position, inside.depth + 1
     FROM inside
     JOIN edges AS child ON child.trace_id = inside.trace_id AND child.parent_span_id = inside.span_id
 )
-SELECT trace_id AS trace_key, span_id AS span_key, owner_span_id AS owner_key, depth
+SELECT trace_id AS trace_key, span_id AS span_key, owner_span_id AS owner_key, depth, position AS place_key
 FROM inside
 WHERE depth > 0;
 
@@ -124,6 +124,7 @@ ranked AS (
     SELECT
         s.trace_key AS trace_id,
         s.span_key  AS span_id,
+        s.place_key,
         s.kind,
         owned.owner_id,
         owned.depth,
@@ -149,19 +150,20 @@ SELECT
     arg_max(yours.trace_id, yours.standing)    AS twin_trace_key,
     arg_max(yours.span_id, yours.standing)     AS twin_key,
     arg_max(coalesce(yours.owner_id, yours.span_id), yours.standing) AS twin_owner_key,
-    arg_max(coalesce(yours.depth, 0), yours.standing)                AS twin_depth
+    arg_max(coalesce(yours.depth, 0), yours.standing)                AS twin_depth,
+    mine.place_key
 FROM twins
 JOIN ranked AS mine ON mine.trace_id = twins.trace_id AND mine.span_id = twins.span_id
 JOIN ranked AS yours ON yours.trace_id = twins.twin_trace AND yours.span_id = twins.twin_span
 WHERE mine.kind = 'inference' AND yours.standing > mine.standing
-GROUP BY mine.trace_id, mine.span_id, mine.owner_id;
+GROUP BY mine.trace_id, mine.span_id, mine.owner_id, mine.place_key;
 
 -- Which spans are part of a decision and none themselves: they ran inside it, or they record the same model call.
 CREATE OR REPLACE VIEW store.step_rows AS
-SELECT trace_key, span_key, trace_key AS owner_trace_key, owner_key, depth
+SELECT trace_key, span_key, trace_key AS owner_trace_key, owner_key, depth, place_key
 FROM store.inside_rows
 UNION ALL
-SELECT trace_key, span_key, twin_trace_key, twin_owner_key, twin_depth + 1
+SELECT trace_key, span_key, twin_trace_key, twin_owner_key, twin_depth + 1, place_key
 FROM store.duplicate_rows
 WHERE owner_key IS NULL;
 
@@ -186,7 +188,8 @@ JOIN (
         trace_id, span_id, model_provider, model_name, model_response_name, input_tokens, output_tokens,
         cache_read_tokens, cache_write_tokens, reasoning_tokens
     FROM store.span_rows
-    WHERE kind = 'inference'
+    -- Every step that is no repeated record ran inside another span.
+    WHERE kind = 'inference' AND parent_span_id IS NOT NULL
 ) AS s ON s.trace_id = step.trace_key AND s.span_id = step.span_key
 ANTI JOIN store.duplicate_rows AS twin ON twin.trace_key = step.trace_key AND twin.span_key = step.span_key
 GROUP BY step.owner_trace_key, step.owner_key;
@@ -237,8 +240,7 @@ GROUP BY trace_key, span_key;
 CREATE OR REPLACE VIEW store.decision_rows AS
 SELECT d.*
 FROM store.record_rows AS d
-ANTI JOIN store.step_rows AS step ON step.trace_key = d.trace_key AND step.span_key = d.span_key
-WHERE d.kind IN ('decision', 'inference');
+WHERE d.kind IN ('decision', 'inference') AND d.place_key NOT IN (SELECT place_key FROM store.step_rows);
 
 -- The same with what they take from the spans around them: usage and model of the model calls inside, where the
 -- decision states none itself, and the name of the nearest agent above.
