@@ -128,17 +128,17 @@ class Decisions:
         return spoken
 
     def _decision(self, decision_id: str, spoken: Row) -> Row:
-        key = _key(decision_id)
-        row = None if spoken["entries"] or spoken["logs"] else self._reader.row("plain_record", **key)
+        place = spoken["place"]
+        if place is None:
+            raise NotFound(f"No decision {decision_id} is on record. GET /v1/decisions lists those that are.")
+        row = None if spoken["entries"] or spoken["logs"] else self._reader.row("plain_record", place=place)
         # A correction that arrives between the two looks is seen by the next reader.
         if row is None or row.pop("says_cost"):
-            row = self._reader.row("record", **key)
-        if row is None:
-            raise NotFound(f"No decision {decision_id} is on record. GET /v1/decisions lists those that are.")
+            (row,) = self._reader.rows("record", {"place": place})
         if row["kind"] == Kind.DECISION:
             return row
         if row["parent_span_id"] is not None:
-            owner = self._reader.row("owner", **key, max_depth=MAX_TRACE_SPANS)
+            owner = self._reader.row("owner", **_key(decision_id), max_depth=MAX_TRACE_SPANS)
             if owner is not None:
                 decision = f"{row['trace_id']}-{owner['span_id']}"
                 raise NotFound(
@@ -198,7 +198,7 @@ class Decisions:
         if not keys:
             return []
         places = [key["place_key"] for key in keys]
-        rows = self._reader.rows("page_records", {}, places=places)
+        rows = self._reader.rows("page_records", {}, conditions=["filter_places"], places=places)
         found = {row.pop("place_key"): row for row in rows}
         return [found[place] for place in places]
 

@@ -33,6 +33,7 @@ _ON_SPANS: Final = {
 }
 _FORTH: Final = ("page_candidates", "page_candidates_text", "page_reach")
 _BACK: Final = ("page_candidates_back", "page_candidates_text_back", "page_reach_back")
+_FEW_PLACES: Final = 128
 _ROUND: Final = 64
 _GROWTH: Final = 4
 _MAX_ROUND: Final = 65_536
@@ -89,8 +90,14 @@ class Pages:
         if not found:
             return []
         places = [row["place_key"] for row in found]
-        reach = {"first": places[0], "last": places[-1]}
-        return self._reader.rows("relatives", {"traces": traces, "places": places, **reach})
+        if len(places) <= _FEW_PLACES:
+            return self._reader.rows(
+                "relatives", {"traces": traces}, conditions=["filter_places"], places=places
+            )
+        reach = {"places": places, "first": places[0], "last": places[-1]}
+        return self._reader.rows(
+            "relatives", {"traces": traces, **reach}, conditions=["filter_places_many"]
+        )
 
     def _reckoned(self, selection: Selection, *, back: bool) -> Sequence[Row]:
         conditions, parameters = _from_cursor(selection.cursor)

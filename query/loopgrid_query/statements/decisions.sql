@@ -1,18 +1,23 @@
 -- name: record
--- One span as a decision record, by its physical key: a look-up by the text of its id reads every row.
+-- One span as a decision record, by where its row lies: any other look-up touches every row group.
 SELECT d.* EXCLUDE (trace_key, span_key, start_key, place_key)
 FROM store.record_rows AS d
-WHERE d.trace_key = CAST($trace_key AS UUID) AND d.span_key = CAST($span_key AS UBIGINT);
+WHERE d.place_key = CAST($place AS BIGINT);
 
 -- name: plain_record
 -- The same record at half of the price, if it holds: says_cost is false, and so is what `spoken_of` tells.
-SELECT * EXCLUDE (trace_key, span_key)
+SELECT * EXCLUDE (trace_key, span_key, place_key)
 FROM store.plain_rows
-WHERE trace_key = CAST($trace_key AS UUID) AND span_key = CAST($span_key AS UBIGINT);
+WHERE place_key = CAST($place AS BIGINT);
 
 -- name: spoken_of
--- Whether anything was said of a span in entries, and whether logs add content to it.
+-- Where a span lies (span ids first, which are half as long), whether anything was said of it in entries, and whether
+-- logs add content to it.
 SELECT
+    (
+        SELECT min(place_key) FROM store.candidate_rows
+        WHERE span_key = CAST($span_key AS UBIGINT) AND trace_key = CAST($trace_key AS UUID)
+    ) AS place,
     EXISTS (
         SELECT 1 FROM store.said_rows
         WHERE trace_id = CAST($trace_key AS UUID) AND span_id = CAST($span_key AS UBIGINT)
@@ -124,10 +129,10 @@ ORDER BY started_at NULLS FIRST, decision_id
 LIMIT $limit;
 
 -- name: page_records
--- Decisions by where their rows lie; constants, because for a list every row group is read.
+-- Decisions by where their rows lie.
 SELECT * EXCLUDE (trace_key, span_key, start_key)
 FROM store.record_rows
-WHERE place_key IN ({places});
+WHERE {filters};
 
 -- name: trace_places
 -- Where the spans of some traces lie. Asked for nothing else, this reads one column.
@@ -167,8 +172,7 @@ SELECT
 FROM (
     SELECT *
     FROM store.relative_rows
-    WHERE place_key IN (SELECT unnest(CAST($places AS BIGINT[])))
-      AND place_key >= $first AND place_key <= $last
+    WHERE {filters}
 ) AS relative
 LEFT JOIN (
     SELECT trace_key, span_key, bool_or(has_input) AS has_input, bool_or(has_output) AS has_output

@@ -2,6 +2,15 @@
 -- No condition.
 true
 
+-- name: filter_places
+-- Rows by where they lie. Constants pass over whole row groups; in those that are read, the list alone keeps DuckDB
+-- from taking every column of every row before it looks which rows were meant.
+place_key IN ({places}) AND list_contains([{places}], place_key)
+
+-- name: filter_places_many
+-- The same of more rows than a list of constants is good for.
+place_key IN (SELECT unnest(CAST($places AS BIGINT[]))) AND place_key >= $first AND place_key <= $last
+
 -- name: filter_decision_type
 decision_type = $decision_type
 

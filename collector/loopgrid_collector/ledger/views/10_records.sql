@@ -235,6 +235,7 @@ SELECT
     lower(hex(digest))                                                               AS digest,
     trace_id AS trace_key,
     span_id  AS span_key,
+    position AS place_key,
     contains(attributes, 'cost') AS says_cost
 FROM joined;
 
