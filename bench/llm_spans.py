@@ -201,13 +201,14 @@ class Calls:
     Args:
         spans: spans of one request.
         templates: how many requests are encoded in full; their texts come round again after that many.
+        before: calls that the ledger holds already; these begin after them.
     """
 
-    def __init__(self, spans: int, templates: int) -> None:
+    def __init__(self, spans: int, templates: int, before: int = 0) -> None:
         make = Templates(spans)
         self._templates = [make.protobuf() for _ in range(templates)]
         self._responses = [_responses(template.body) for template in self._templates]
-        self._numbers = count()
+        self._numbers = count(-(-before // spans))
 
     def next(self) -> bytes:
         """A request that was not handed out before."""

@@ -33,14 +33,30 @@ TRACE_SPANS: Final = 1000
 """Spans of the one large trace."""
 
 SPANS_PER_REQUEST: Final = 500
+"""While the ledger is filled."""
+
+ARRIVING_PER_REQUEST: Final = 50
 _TEMPLATES: Final = 16
 _FILLERS: Final = 3
 _TIMEOUT_S: Final = 600
+_PAGE: Final = 50
+_MOST_PER_PAGE: Final = 500
 _OK: Final = 200
+_BAD_REQUEST: Final = 400
+_ARROW_END: Final = bytes.fromhex("ffffffff00000000")
 _TRACE: Final = bytes.fromhex("7ace" * 8)
 _ROOT: Final = (1).to_bytes(8, "big")
 _FIRST_NS: Final = 1_750_000_000_000_000_000
+_PIECE_BYTES: Final = 2**20
 _GROUPING: Final = "SELECT model_name, count(*), sum(output_tokens) FROM decisions GROUP BY ALL"
+_ANALYSIS: Final = (
+    "SELECT sum(length(CAST(input AS VARCHAR)) + length(CAST(output AS VARCHAR))) FROM decisions"
+)
+_TABLES: Final = {
+    "what was received": "SELECT trace_id, span_id, name, attributes FROM spans",
+    "numbers and names": "SELECT decision_id, started_at, duration_ms, service_name, model_name, user_id, "
+    "input_tokens, output_tokens, status FROM decisions",
+}
 
 
 def main() -> None:
@@ -53,6 +69,8 @@ def main() -> None:
         "--pages", type=int, default=1000, help="number of the page that is far from the first"
     )
     parser.add_argument("--clients", type=int, default=200, help="clients that ask at once")
+    parser.add_argument("--busy", type=float, default=30, help="seconds of an analysis that reads everything")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the results in Arrow")
     parser.add_argument("--keep", type=Path, help="a ledger file to make, or to use again")
     parser.add_argument("--folder", default=".", help="where the ledger is made and removed again")
     options = parser.parse_args()
@@ -63,19 +81,22 @@ def main() -> None:
 def measure(ledger: Path, options: argparse.Namespace) -> list[tuple[str, str]]:
     """What is to be printed."""
     with serving(ledger) as server:
-        calls = Calls(SPANS_PER_REQUEST, _TEMPLATES)
-        fill(server, calls, options.decisions)
+        fill(server, Calls(SPANS_PER_REQUEST, _TEMPLATES, server.spans()), options.decisions)
+        calls = Calls(ARRIVING_PER_REQUEST, _TEMPLATES, server.spans())
         client = Client(server.api)
         with arriving(server, calls, options.rate) as took:
-            figures = [*asked(client, options)]
+            figures = [*asked(client, options), *carried(client, options.rows)]
             failed, slowest = crowd(server, options.clients)
+        with arriving(server, calls, options.rate) as took_meanwhile:
+            busy(client, options.busy)
         stored = server.spans()
     return [
         ("machine", machine()),
         ("ledger", f"{stored:,} spans, {ledger.stat().st_size / 2**30:.1f} GB"),
         *figures,
         (f"{options.clients} clients at once", f"{failed} failed, the slowest answer took {slowest:.1f} s"),
-        ("arriving meanwhile", f"{options.rate:,.0f} spans/s wanted; answered in {told(took)}"),
+        (f"{options.rate:,.0f} spans/s arriving meanwhile", f"acknowledged after {told(took)}"),
+        ("the same during an analysis of all content", f"acknowledged after {told(took_meanwhile)}"),
     ]
 
 
@@ -94,16 +115,51 @@ def asked(client: Client, options: argparse.Namespace) -> Iterator[tuple[str, st
     yield question("first page of one service and model", page(service_name="bench", model="gpt-5-mini"))
     yield question("first page of one user", page(user_id=user))
     yield question("first page that holds a word", page(q="blender"))
-    cursor = whole["next_cursor"]
-    for _ in range(options.pages - 2):
-        if cursor is None:
-            sys.exit("The ledger has fewer pages than that.")
-        cursor = client.get("/v1/decisions", {"cursor": cursor})["next_cursor"]
-    yield question(f"page {options.pages:,}", page(cursor=cursor))
+    yield question(f"page {options.pages:,}", page(cursor=cursor_of(client, options.pages)))
     root = f"{_TRACE.hex()}-{_ROOT.hex()}"
     yield question(f"trace of {TRACE_SPANS:,} spans", lambda: client.get(f"/v1/decisions/{root}/trace", {}))
-    yield question("decision by id", lambda: client.get(f"/v1/decisions/{root}", {}))
+    yield question("decision by id, the root of these", lambda: client.get(f"/v1/decisions/{root}", {}))
+    some = f"SELECT decision_id FROM decisions USING SAMPLE reservoir({4 * options.repeats} ROWS)"
+    ids = iter([row[0] for row in client.sql(some)["rows"]])
+    yield question(
+        "decision by id, any", lambda: client.get(f"/v1/decisions/{next(ids)}", {}), 4 * options.repeats
+    )
     yield question("grouping of all decisions", lambda: client.sql(_GROUPING), min(options.repeats, 10))
+
+
+def cursor_of(client: Client, page: int) -> str:
+    """Where that page of 50 begins; walked in larger steps."""
+    before, cursor = (page - 1) * _PAGE, None
+    while before:
+        step = min(before, _MOST_PER_PAGE)
+        words = {"limit": str(step)} if cursor is None else {"limit": str(step), "cursor": cursor}
+        cursor = client.get("/v1/decisions", words)["next_cursor"]
+        if cursor is None:
+            sys.exit("The ledger has fewer pages than that.")
+        before -= step
+    if cursor is None:
+        sys.exit("Ask for a page behind the first.")
+    return str(cursor)
+
+
+def carried(client: Client, rows: int) -> Iterator[tuple[str, str]]:
+    """Results of many rows in Arrow, and how fast they came; the first of three is not counted."""
+    for name, query in _TABLES.items():
+        rates, size = [], 0
+        for _ in range(3):
+            begun = time.monotonic()
+            size = client.arrow(f"{query} LIMIT {rows:d}")
+            rates.append(size / 2**20 / (time.monotonic() - begun))
+        yield f"Arrow, {rows:,} rows: {name}", f"{max(rates[1:]):,.0f} MB/s ({size / 2**20:,.0f} MB)"
+
+
+def busy(client: Client, seconds: float) -> None:
+    """Let the server read all content, and again, for so long; it stops a statement that takes too long."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        answer = client.sql(_ANALYSIS, also=(_BAD_REQUEST,))
+        if "rows" not in answer and not answer["type"].endswith("sql-too-costly"):
+            sys.exit(f"The server refused {_ANALYSIS!r}: {answer}")
 
 
 class Client:
@@ -116,15 +172,30 @@ class Client:
         """An answer's document."""
         return self._ask("GET", f"{path}?{urlencode(words)}" if words else path)
 
-    def sql(self, query: str) -> Any:
-        """Columns and rows."""
-        return self._ask("POST", "/v1/sql", json.dumps({"query": query}))
+    def sql(self, query: str, also: Sequence[int] = ()) -> Any:
+        """Columns and rows; or a problem, where its status is one of these."""
+        return self._ask("POST", "/v1/sql", json.dumps({"query": query}), also)
 
-    def _ask(self, method: str, path: str, body: str | None = None) -> Any:
+    def arrow(self, query: str) -> int:
+        """Bytes of the result as an Arrow stream, which must be whole."""
+        headers = {"Content-Type": "application/json", "Accept": "application/vnd.apache.arrow.stream"}
+        self._connection.request("POST", "/v1/sql", json.dumps({"query": query}), headers)
+        answer = self._connection.getresponse()
+        if answer.status != _OK:
+            sys.exit(f"The server answered {answer.status} to {query!r}: {answer.read()[:200]!r}")
+        size, end = 0, b""
+        while piece := answer.read(_PIECE_BYTES):
+            size += len(piece)
+            end = (end + piece[-len(_ARROW_END) :])[-len(_ARROW_END) :]
+        if end != _ARROW_END:
+            sys.exit(f"The result of {query!r} broke off after {size:,} bytes.")
+        return size
+
+    def _ask(self, method: str, path: str, body: str | None = None, also: Sequence[int] = ()) -> Any:
         self._connection.request(method, path, body, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
         content = answer.read()
-        if answer.status != _OK:
+        if answer.status != _OK and answer.status not in also:
             sys.exit(f"The server answered {answer.status} to {path}: {content[:200]!r}")
         return json.loads(content)
 
