@@ -89,6 +89,19 @@ def test_reads_reports_durations_with_and_without_load(repository: Path, tmp_pat
     assert "reads under load" in told
 
 
+def test_query_reports_each_question_while_spans_arrive(repository: Path, tmp_path: Path):
+    load = ("--decisions", "2000", "--rate", "500", "--busy", "0.5", "--rows", "1000")
+
+    told = run(repository, tmp_path, "query.py", *load, "--repeats", "1", "--pages", "3", "--clients", "4")
+
+    assert re.search(r"^ledger +3,000 spans", told, re.MULTILINE)
+    assert re.search(r"^4 clients at once +0 failed", told, re.MULTILINE)
+    timed = re.findall(r"^(.+?) +p50 [\d,.]+ ms, p99 [\d,.]+ ms", told, re.MULTILINE)
+    assert {"page 3", "trace of 1,000 spans", "decision by id, any", "grouping of all decisions"} <= set(
+        timed
+    )
+
+
 @pytest.mark.parametrize("rows", ["short", "received"])
 def test_startup_reports_a_clean_start_and_one_after_a_kill(repository: Path, tmp_path: Path, rows: str):
     told = run(repository, tmp_path, "startup.py", "--spans", "3000", "--rows", rows, "--wal-bytes", "100000")
