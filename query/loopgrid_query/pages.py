@@ -8,7 +8,7 @@ and where a page would need too much of the ledger it is the view that is asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ _ON_SPANS: Final = {
 _FORTH: Final = ("page_candidates", "page_candidates_text", "page_reach")
 _BACK: Final = ("page_candidates_back", "page_candidates_text_back", "page_reach_back")
 _FEW_PLACES: Final = 128
+_WINDOWS_NS: Final = tuple(60**power * 10**9 for power in range(5))
 _ROUND: Final = 64
 _GROWTH: Final = 4
 _MAX_ROUND: Final = 65_536
@@ -95,9 +96,7 @@ class Pages:
                 "relatives", {"traces": traces}, conditions=["filter_places"], places=places
             )
         reach = {"places": places, "first": places[0], "last": places[-1]}
-        return self._reader.rows(
-            "relatives", {"traces": traces, **reach}, conditions=["filter_places_many"]
-        )
+        return self._reader.rows("relatives", {"traces": traces, **reach}, conditions=["filter_places_many"])
 
     def _reckoned(self, selection: Selection, *, back: bool) -> Sequence[Row]:
         conditions, parameters = _from_cursor(selection.cursor)
@@ -199,11 +198,15 @@ class _Walk:
         of_spans, of_texts, reach = _BACK if self._back else _FORTH
         conditions, parameters = _from_cursor(self._cursor)
         parameters = {**self._parameters, **parameters}
-        reached = self._reader.rows(
-            reach,
-            {**_used(self._cheap, parameters), "floor": self._floor, "ceiling": self._ceiling, "reach": size},
-            conditions=(*self._cheap, *conditions),
-        )[0]
+        reached: Row = {}
+        for since, until in self._windows():
+            reached = self._reader.rows(
+                reach,
+                {**_used(self._cheap, parameters), "floor": since, "ceiling": until, "reach": size},
+                conditions=(*self._cheap, *conditions),
+            )[0]
+            if reached["spans"] == size:
+                break
         further = reached["spans"] == size
         floor, ceiling = self._floor, self._ceiling
         if further and self._back:
@@ -226,6 +229,22 @@ class _Walk:
             self._ceiling = floor - 1
         self.ended |= self._floor > self._ceiling
         return found
+
+    def _windows(self) -> Iterator[tuple[int, int]]:
+        """Ever longer times from where the walk is; the last one is all of it.
+
+        DuckDB finds the newest of all spans at once, but the newest before some moment only by looking at
+        every one before it.
+        """
+        if (self._floor > 0) if self._back else (self._ceiling < _LAST_NS):
+            for window in _WINDOWS_NS:
+                if window >= self._ceiling - self._floor:
+                    break
+                if self._back:
+                    yield self._floor, self._floor + window
+                else:
+                    yield self._ceiling - window, self._ceiling
+        yield self._floor, self._ceiling
 
 
 def _says_no_model(row: Row) -> bool:
