@@ -18,6 +18,7 @@ from loopgrid_query.models import Problem
 from loopgrid_query.routes import (
     compare,
     decisions,
+    evaluations,
     exports,
     health,
     judgements,
@@ -100,7 +101,11 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
-    for part in (decisions, judgements, reviews, replays, compare, exports, sql, prices, keys, health):
+    parts = (
+        *(decisions, judgements, evaluations, reviews, replays, compare),
+        *(exports, sql, prices, keys, health),
+    )
+    for part in parts:
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)
