@@ -23,8 +23,8 @@ class AcceptRequest(Request):
     labels: dict[Label, Becomes] = Field(
         min_length=1,
         max_length=MAX_LABELS,
-        description="what each label becomes: `mark` (incorrect), `approval` (correct) or `correction`, which "
-        "takes its output from the evaluation",
+        description="what each label becomes: `mark` (incorrect), `approval` (correct) or `correction`, "
+        "which takes its output from the evaluation",
         examples=[{"incorrect": "mark", "correct": "approval", "corrected": "correction"}],
     )
     evaluator_id: Said | None = Field(
@@ -37,7 +37,7 @@ class AcceptRequest(Request):
         None, ge=0, lt=2**62, description="only those on record by then, as a dry run answered it"
     )
     limit: int = Field(MAX_ACCEPTED, ge=1, le=MAX_ACCEPTED, description="evaluations at most")
-    dry_run: bool = Field(False, description="show what would be accepted, and append nothing")
+    dry_run: bool = Field(default=False, description="show what would be accepted, and append nothing")
     said_by: Said | None = Field(
         None, description="the API key's person, if left out; needed where there are no keys"
     )
@@ -60,8 +60,8 @@ class AcceptAnswer(BaseModel):
 
     items: list[Accepted]
     left: dict[str, int] = Field(
-        description="others that fit, by reason: `accepted_before`, `withdrawn_by_sender`, `decision_unknown`, "
-        "`without_output`, `beyond_limit`"
+        description="others that fit, by reason: `accepted_before`, `withdrawn_by_sender`, "
+        "`decision_unknown`, `without_output`, `beyond_limit`"
     )
     up_to_commit: int | None = Field(description="newest commit that holds one of the items")
     dry_run: bool

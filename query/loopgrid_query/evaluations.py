@@ -1,4 +1,4 @@
-"""Judgement leaves as OpenTelemetry evaluations; evaluations of others become judgement where a person says so.
+"""Judgement leaves as OpenTelemetry evaluations; those of others become judgement where a person says so.
 
 An evaluation that arrives is what its sender claims: whoever may ingest may send one. It becomes a mark, an
 approval or a correction only by somebody who accepts it, and is then that person's word.

@@ -224,7 +224,7 @@ def test_the_same_evaluation_sent_twice_makes_one_mark(api, decision, name):
     send(api, decision, name, "incorrect")
     trace_id, _, span_id = decision.partition("-")
     told = {"gen_ai.evaluation.name": name, "gen_ai.evaluation.score.label": "incorrect"}
-    ids = {"trace_id": bytes.fromhex(trace_id), "span_id": bytes.fromhex(span_id)}
+    ids: dict[str, Any] = {"trace_id": bytes.fromhex(trace_id), "span_id": bytes.fromhex(span_id)}
     posted(api, logs(log_record(event_name=RESULT, time_unix_nano=START_NS, attributes=told, **ids)))
 
     assert len(accepted(api, name)["items"]) == 1

@@ -100,7 +100,7 @@ def _record(row: Mapping[str, Any]) -> LogRecord:
     )
 
 
-def _pair(key: str, value: str | int | float) -> KeyValue:
+def _pair(key: str, value: str | float) -> KeyValue:
     match value:
         case str():
             return KeyValue(key=key, value=AnyValue(string_value=value))

@@ -1,4 +1,4 @@
-"""``loopgrid evaluations``: judgement as OpenTelemetry log records, and what to make of evaluations of others."""
+"""``loopgrid evaluations``: judgement as OpenTelemetry log records, and accepting what others sent."""
 
 from __future__ import annotations
 
@@ -145,8 +145,7 @@ def _stream(endpoint: str | None, after: int, file: BinaryIO) -> int:
         try:
             if answer.status != _OK:
                 raise CliError(_refusal(answer.status, answer.data))
-            for piece in answer.stream(_PIECE_BYTES):
-                file.write(piece)
+            file.writelines(answer.stream(_PIECE_BYTES))
             file.flush()
         except urllib3.exceptions.HTTPError as error:
             raise CliError("the server broke off; the same command goes on where this one ended.") from error
