@@ -90,7 +90,7 @@ def _noted(requests: Iterator[ExportLogsServiceRequest], by: Asking) -> Iterator
     summary="Accept evaluations that others sent",
 )
 def accept_evaluations(body: models.AcceptRequest, domain: Domain, asked: Asked) -> Response:
-    """They become marks, approvals and corrections of whoever accepts. Accepted again, nothing is made twice."""
+    """They become marks, approvals and corrections of whoever accepts. Accepting twice makes one."""
     speaker = Speaker(asked.said_by(body.said_by, "said_by"), governs=asked.governs)
     accepted = domain.evaluations.accept(body, speaker)
     asked.shows(item["decision_id"] for item in accepted["items"])
