@@ -113,7 +113,7 @@ def redacted(call: Call[T], redaction: Redaction | None) -> Call[T]:
     filtered = next((entry for entry in taken if entry.startswith("filters")), None)
     if filtered is not None:
         raise Invalid(
-            f"{filtered.split(':')[0]} holds what the redaction rules take out, and a filter would be recorded "
-            "with the queue: choose the decisions by another one"
+            f"{filtered.split(':')[0]} holds what the redaction rules take out, and a filter would be "
+            "recorded with the queue: choose the decisions by another one"
         )
     return replace(call, body=body)

@@ -181,6 +181,22 @@ def test_a_file_that_holds_something_else_is_left_alone(api, tmp_path, capfd):
     assert "holds something else" in capfd.readouterr().err
 
 
+def test_what_one_ledger_exports_another_one_imports_once_as_evaluations(api, decision, tmp_path):
+    mark = said(api, decision, "incorrect", reason="Missed it", marked_by="dana")
+    file = tmp_path / "judgement.jsonl"
+    assert run(["evaluations", "export", "-o", str(file), "--endpoint", str(api.client.base_url)]) == 0
+    (tmp_path / "other").mkdir()
+    with running_api(tmp_path / "other") as other:
+        for _ in range(2):
+            assert run(["import", str(file), "--endpoint", str(other.client.base_url)]) == 0
+        query = "SELECT label, evaluator_id, explanation FROM evaluations WHERE judgement_id = ?"
+        rows = other.sql(query, [mark["mark_id"]]).json()["rows"]
+        judgements = other.sql("SELECT count(*) FROM judgements").json()["rows"]
+
+    assert rows == [["incorrect", "dana", "Missed it"]]
+    assert judgements == [[0]]
+
+
 # Back home
 
 

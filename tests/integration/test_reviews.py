@@ -344,10 +344,12 @@ def test_a_queue_is_worked_through_in_python(server):
         ):
             claimed = grid.claim_review(queue, reviewer="dana")
             assert claimed.decision is not None
+            assert claimed.decision_id is not None
             assert claimed.decision.decision_id == claimed.decision_id
             done = grid.answer_review(queue, claimed.decision_id, reviewer="dana", **reviewer_says)
             said[done.verdict] = done
         held = grid.claim_review(queue, reviewer="dana").decision_id
+        assert held is not None
         assert {said["corrected"].decision_id, said["incorrect"].decision_id, held} == {item, other, last}
         with pytest.raises(Conflict):
             grid.answer_review(queue, said["incorrect"].decision_id, "correct", reviewer="dana")
@@ -357,7 +359,9 @@ def test_a_queue_is_worked_through_in_python(server):
         nothing = grid.claim_review(queue, reviewer="dana")
         assert (nothing.decision_id, nothing.progress.answered, nothing.progress.skipped) == (None, 2, 1)
 
-        assert grid.get_decision(said["corrected"].decision_id).ground_truth.output["ok"] is False
+        truth = grid.get_decision(said["corrected"].decision_id).ground_truth
+        assert truth is not None
+        assert truth.output["ok"] is False
         (mark,) = grid.get_decision(said["incorrect"].decision_id).marks
         assert (mark.mark_id, mark.severity) == (said["incorrect"].judgement_id, "high")
         answered = {each.decision_id: each.said for each in grid.review_items(queue).decisions if each.said}
@@ -375,6 +379,7 @@ def test_a_queue_is_worked_through_by_coroutines(server):
         async with AsyncLoopGrid(endpoint=server.api) as grid:
             made = await grid.create_review("coroutines", filters={"decision_type": "coroutines"})
             claimed = await grid.claim_review(made.review_id, reviewer="dana")
+            assert claimed.decision_id is not None
             await grid.answer_review(made.review_id, claimed.decision_id, "correct", reviewer="dana")
             return (await grid.get_review(made.review_id)).progress
 
