@@ -25,7 +25,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import duckdb
 import urllib3
 
 from loopgrid.headers import USER_AGENT
@@ -373,7 +372,7 @@ class ForwardingIngest(Ingest):
             return
         try:
             request = evaluations.request_of(*judgements_of(self._ledger, commit_id, said))
-        except (duckdb.Error, StorageTrouble):
+        except StorageTrouble:
             # It is on record and acknowledged; that the target does not hear of it must not undo that.
             self._forwarder.missed("what people said could not be read back", commit_id)
             return

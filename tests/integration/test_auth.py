@@ -7,110 +7,25 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import grpc
 import httpx
 import pytest
-from google.rpc import status_pb2
 
 from loopgrid import LoopGrid
 from loopgrid_collector.auth import Scope
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Misconfigured
-from loopgrid_collector.keyring import KeyRefused, Keyring, utc_now
-from loopgrid_collector.ledger.ledger import Ledger
+from loopgrid_collector.keyring import KeyRefused
 from loopgrid_collector.server import Server
 from tests.contract.doors import running, started
+from tests.support.house import DECISION, PROTOBUF, House, keyring, open_house
 from tests.support.server import COMMAND, RunningServer, running_server, without_settings
-from tests.support.spans import log_record, logs, span, traces
+from tests.support.spans import logs, span, traces
 
-EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-PROTOBUF = {"content-type": "application/x-protobuf"}
-DECISION = {"decision_type": "reply", "input": "hi", "output": "ho", "service_name": "shop"}
 BAD_KEYS = ["missing", "wrong", "no key at all", "password", "expired", "revoked"]
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what must not be bound
-
-
-@contextmanager
-def keyring(file: Path, age: timedelta = timedelta()) -> Iterator[Keyring]:
-    """The keys of a ledger that no server has open, as they were some time ago."""
-    ledger = Ledger.open(str(file), CollectorConfig())
-    try:
-        yield Keyring(ledger, clock=lambda: utc_now() - age)
-    finally:
-        ledger.close()
-
-
-class House:
-    """A server with a key of each kind."""
-
-    def __init__(self, server: RunningServer, keys: dict[str, str]) -> None:
-        self.server = server
-        self.keys = keys
-
-    def headers(self, name: str) -> dict[str, str]:
-        """What a client with that key sends."""
-        special = {
-            "missing": {},
-            "wrong": {"authorization": f"Bearer {self.keys.get('admin', '')[:-4]}aaaa"},
-            "no key at all": {"authorization": "Bearer nonsense"},
-            "password": {"authorization": "Basic dXNlcjpwYXNz"},
-        }
-        return special.get(name, {"authorization": f"Bearer {self.keys.get(name, '')}"})
-
-    def ask(self, name: str, method: str, path: str, **more: Any) -> httpx.Response:
-        """A request to the API."""
-        headers = self.headers(name) | more.pop("headers", {})
-        return httpx.request(
-            method, self.server.api + path, headers=headers, trust_env=False, timeout=60, **more
-        )
-
-    def send(
-        self, name: str, body: bytes, base: str | None = None, path: str = "/v1/traces"
-    ) -> httpx.Response:
-        """An OTLP/HTTP request."""
-        url = (base or self.server.otlp_http) + path
-        return httpx.post(
-            url, content=body, headers=PROTOBUF | self.headers(name), trust_env=False, timeout=60
-        )
-
-    def export(self, name: str, body: bytes) -> grpc.StatusCode:
-        """The code of an OTLP/gRPC call."""
-        with grpc.insecure_channel(self.server.otlp_grpc) as channel:
-            call: Any = channel.unary_unary(EXPORT, None, None)
-            try:
-                call(body, timeout=20, metadata=tuple(self.headers(name).items()))
-            except grpc.RpcError as error:
-                refused: Any = error
-                details = dict(refused.trailing_metadata())["grpc-status-details-bin"]
-                assert status_pb2.Status.FromString(details).message == refused.details()
-                code: grpc.StatusCode = refused.code()
-                return code
-        return grpc.StatusCode.OK
-
-    def count(self, view: str) -> int:
-        """Rows of a view."""
-        answer = self.ask("admin", "POST", "/v1/sql", json={"query": f"FROM {view} SELECT count(*)"})
-        return int(answer.json()["rows"][0][0])
-
-    def accesses(self) -> list[dict[str, Any]]:
-        """The access log; the server is stopped for it, so that everything is in it."""
-        assert self.server.stop() == 0
-        ledger = Ledger.open(str(self.server.ledger), CollectorConfig())
-        try:
-            with ledger.cursor() as cursor:
-                table = cursor.execute("FROM access_log ORDER BY accessed_at").to_arrow_table()
-        finally:
-            ledger.close()
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
-
-    def key_id(self, name: str) -> str:
-        return self.keys[name].split("_")[1]
 
 
 @pytest.fixture
@@ -124,24 +39,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """For tests that look at answers only."""
     with open_house(tmp_path_factory.mktemp("house")) as found:
         yield found
-
-
-@contextmanager
-def open_house(folder: Path) -> Iterator[House]:
-    """A server whose ledger has a key of each kind."""
-    file = folder / "ledger.duckdb"
-    keys: dict[str, str] = {}
-    with keyring(file, timedelta(days=2)) as ring:
-        _, keys["admin"] = ring.create("boss", [Scope.ADMIN])
-        _, keys["expired"] = ring.create("old", [Scope.ADMIN], expires_at=ring.now + timedelta(days=1))
-        gone, keys["revoked"] = ring.create("gone", [Scope.ADMIN])
-        ring.revoke(gone.key_id)
-        for scope in ("ingest", "read", "replay"):
-            _, keys[scope] = ring.create(scope, [Scope(scope)])
-        _, keys["review"] = ring.create("review", [Scope.REVIEW], person="dana")
-        _, keys["shop"] = ring.create("shop only", [Scope.INGEST], services=["shop"])
-    with running_server(folder, ledger=file) as server:
-        yield House(server, keys)
 
 
 # Keys that are not good
@@ -202,101 +99,6 @@ def test_each_scope_opens_its_own_routes_and_no_others(shared: House, method, pa
     allowed = {name for name, status in statuses.items() if status < 300}
     assert allowed == {scope, "admin"}
     assert {status for name, status in statuses.items() if name not in {scope, "admin"}} == {403}
-
-
-JUDGEMENT = [
-    ("GET", "/v1/reviews", None),
-    ("POST", "/v1/reviews", {"name": "week 12"}),
-    ("POST", "/v1/reviews/rev_1/claim", {}),
-    ("POST", "/v1/reviews/rev_1/answers", {}),
-    ("POST", "/v1/reviews/rev_1/close", {}),
-    ("POST", "/v1/decisions/{id}/correct", {}),
-    ("POST", "/v1/decisions/{id}/agree", {"subject_id": "{mark}"}),
-    ("POST", "/v1/decisions/{id}/dispute", {"subject_id": "{mark}"}),
-    ("POST", "/v1/decisions/{id}/adjudicate", {"correction": 1, "reason": "so"}),
-    ("POST", "/v1/decisions/{id}/withdraw", {"subject_id": "{own}", "reason": "mistaken"}),
-    ("POST", "/v1/outcomes", {"key": "order", "value": "4711", "outcome": "paid"}),
-    ("POST", "/v1/evaluations/accept", {"name": "tone", "labels": {"rude": "mark"}}),
-]
-"""Every route of judgement, review and outcomes, with what it takes."""
-
-
-@pytest.mark.parametrize("other", ["read", "ingest"])
-def test_judgement_takes_a_key_of_scope_review_and_what_others_try_is_in_the_access_log(house: House, other):
-    def made(name: str, path: str, body: Any) -> Any:
-        answer = house.ask(name, "POST", path, json=body)
-        assert answer.status_code == 201, answer.text
-        return answer.json()
-
-    decision_id = made("ingest", "/v1/decisions", DECISION)["decision_id"]
-    marking = f"/v1/decisions/{decision_id}/incorrect"
-    places = {
-        "{id}": decision_id,
-        "{mark}": made("admin", marking, {"reason": "wrong"})["mark_id"],
-        "{own}": made("review", marking, {"reason": "wrong, too"})["mark_id"],
-    }
-
-    def asked(name: str, method: str, path: str, body: Any) -> int:
-        text = json.dumps([path, body])
-        for place, value in places.items():
-            text = text.replace(place, value)
-        path, body = json.loads(text)
-        return house.ask(name, method, path, **({} if body is None else {"json": body})).status_code
-
-    refused = [asked(other, *each) for each in JUDGEMENT]
-    allowed = {path: asked("review", method, path, body) for method, path, body in JUDGEMENT}
-
-    assert refused == [403] * len(JUDGEMENT)
-    # A queue that is not there is not found by who may look for it.
-    assert {path: status for path, status in allowed.items() if status >= 300} == {
-        path: 404 for path in allowed if "rev_1" in path and "answers" not in path
-    } | {"/v1/reviews/rev_1/answers": 422}
-    rows = [row for row in house.accesses() if row["status"] == 403]
-    assert [(row["key_id"], row["method"]) for row in rows] == [
-        (house.key_id(other), method) for method, _, _ in JUDGEMENT
-    ]
-    assert {"needs the scope review" in row["reason"] for row in rows} == {True}
-
-
-def test_judgement_leaves_to_a_key_of_scope_read_and_the_log_says_whose(house: House):
-    decision_id = house.ask("ingest", "POST", "/v1/decisions", json=DECISION).json()["decision_id"]
-    house.ask("review", "POST", f"/v1/decisions/{decision_id}/incorrect", json={"reason": "wrong"})
-
-    statuses = {
-        name: house.ask(name, "GET", "/v1/evaluations").status_code for name in ("read", "review", "ingest")
-    }
-
-    assert statuses == {"read": 200, "review": 403, "ingest": 403}
-    shown = [row for row in house.accesses() if row["route"] == "/v1/evaluations" and row["status"] == 200]
-    assert [(row["key_id"], list(row["decision_ids"])) for row in shown] == [
-        (house.key_id("read"), [decision_id])
-    ]
-
-
-def test_what_comes_in_by_an_ingest_key_is_nobodys_judgement_before_somebody_accepts_it(house: House):
-    decision_id = house.ask("ingest", "POST", "/v1/decisions", json=DECISION).json()["decision_id"]
-    trace_id, _, span_id = decision_id.partition("-")
-    claimed = {
-        "gen_ai.evaluation.name": "human_review",
-        "gen_ai.evaluation.score.label": "corrected",
-        "loopgrid.correction.output": '"forged"',
-        "loopgrid.evaluator.type": "human",
-        "loopgrid.evaluator.id": "dana",
-        "loopgrid.judgement.id": "cor_" + "a" * 32,
-    }
-    ids: dict[str, Any] = {"trace_id": bytes.fromhex(trace_id), "span_id": bytes.fromhex(span_id)}
-    record = log_record(event_name="gen_ai.evaluation.result", attributes=claimed, **ids)
-    assert house.send("ingest", logs(record), path="/v1/logs").status_code == 200
-    views = ("evaluations", "judgements", "corrections", "ground_truth")
-    assert [house.count(view) for view in views] == [1, 0, 0, 0]
-
-    body = {"name": "human_review", "labels": {"corrected": "correction"}}
-    answer = house.ask("review", "POST", "/v1/evaluations/accept", json=body)
-
-    assert answer.status_code == 200
-    assert [house.count(view) for view in views] == [1, 1, 1, 1]
-    whole = house.ask("admin", "GET", f"/v1/decisions/{decision_id}").json()
-    assert (whole["ground_truth"]["output"], whole["ground_truth"]["corrected_by"]) == ("forged", "dana")
 
 
 def test_a_browser_opens_the_documentation_without_a_key_and_calls_nothing_without_one(shared: House):

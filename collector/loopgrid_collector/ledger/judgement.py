@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import duckdb
+
+from loopgrid_collector.errors import StorageTrouble
 from loopgrid_collector.ledger.as_of import ledger_id
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.statements import QUERIES
@@ -21,9 +24,12 @@ def judgements_of(
         entry_ids: which of its entries are meant.
 
     Raises:
-        StorageTrouble, duckdb.Error: the ledger cannot be read right now.
+        StorageTrouble: the ledger cannot be read right now.
     """
     asked = {"commit_id": commit_id, "entry_ids": list(entry_ids)}
-    with ledger.cursor() as cursor:
-        rows = cursor.execute(QUERIES["judgements_of_commit"], asked).to_arrow_table().to_pylist()
-        return rows, ledger_id(cursor)
+    try:
+        with ledger.cursor() as cursor:
+            rows = cursor.execute(QUERIES["judgements_of_commit"], asked).to_arrow_table().to_pylist()
+            return rows, ledger_id(cursor)
+    except duckdb.Error as error:
+        raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
