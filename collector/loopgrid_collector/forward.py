@@ -7,6 +7,7 @@ Laws:
 * What goes out is what came in: the bytes of each received body, whole and unchanged. Bodies of one
   signal that wait at the same time may ride in one request, as protobuf defines it: one after the other.
 * A request that brought nothing new is not passed on. That is also what ends a circle of servers.
+* What people say here goes out, too, as log records made from the ledger after its commit.
 * The queue is memory. What it holds when the process is killed is in the ledger and not at the target.
 """
 
@@ -20,7 +21,7 @@ import threading
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,9 +31,12 @@ from loopgrid.headers import USER_AGENT
 from loopgrid.outcome import Acknowledged, Refused, TryAgain
 from loopgrid.transport import MAX_ANSWER_BYTES, judge
 from loopgrid_collector.config import CollectorConfig
+from loopgrid_collector.errors import StorageTrouble
 from loopgrid_collector.forward_target import Target
-from loopgrid_collector.ingest import Ingest, Receipt
+from loopgrid_collector.ingest import Entry, Ingest, Receipt
+from loopgrid_collector.ledger.judgement import judgements_of
 from loopgrid_collector.ledger.ledger import Ledger
+from loopgrid_collector.otlp import evaluations
 
 SENDERS: Final = 4
 """Requests under way at once: a far target's round trips overlap."""
@@ -136,6 +140,12 @@ class Forwarder:
             )
         elif turned:
             _log.warning("forward: there is room again; %d requests were not passed on so far", dropped)
+
+    def missed(self, why: str, commit_id: int) -> None:
+        """Count and say that something which a commit holds is not passed on."""
+        with self._lock:
+            self._counts["forward.requests_dropped"] += 1
+        _log.error("forward: %s (commit %d), so it is not passed on to %s", why, commit_id, self._target.url)
 
     def counters(self) -> Mapping[str, int]:
         """Counts since the start, by dotted name; ``forward.queued_bytes`` is the present value."""
@@ -316,6 +326,24 @@ class ForwardingIngest(Ingest):
         self._pass_on("logs", body, receipt)
         return receipt
 
+    async def entry(self, entry: Entry) -> int:
+        """As the base class does, then passed on where it is judgement."""
+        commit_id = await super().entry(entry)
+        await asyncio.to_thread(self._pass_on_judgement, [entry], commit_id)
+        return commit_id
+
+    def entry_blocking(self, entry: Entry) -> int:
+        """As the base class does, then passed on where it is judgement."""
+        commit_id = super().entry_blocking(entry)
+        self._pass_on_judgement([entry], commit_id)
+        return commit_id
+
+    def entries_blocking(self, entries: Sequence[Entry]) -> int:
+        """As the base class does, then passed on where it is judgement."""
+        commit_id = super().entries_blocking(entries)
+        self._pass_on_judgement(entries, commit_id)
+        return commit_id
+
     def counters(self) -> Mapping[str, int]:
         """Those of ingest and those of the forwarder."""
         return {**super().counters(), **self._forwarder.counters()}
@@ -337,6 +365,18 @@ class ForwardingIngest(Ingest):
                 self._pass_on(signal, body, task.result())
 
         return taken
+
+    def _pass_on_judgement(self, entries: Sequence[Entry], commit_id: int) -> None:
+        said = [entry.entry_id for entry in entries if entry.entry_type in evaluations.EVENTS]
+        if not said:
+            return
+        try:
+            request = evaluations.request_of(*judgements_of(self._ledger, commit_id, said))
+        except StorageTrouble:
+            # It is on record and acknowledged; that the target does not hear of it must not undo that.
+            self._forwarder.missed("what people said could not be read back", commit_id)
+            return
+        self._forwarder.offer("logs", request.SerializeToString())
 
     def _pass_on(self, signal: str, body: bytes, receipt: Receipt) -> None:
         # Metrics are not kept, and what is refused or in conflict is kept each time it comes: the ledger

@@ -25,6 +25,7 @@ from loopgrid.results import (
     ReplayRecord,
     SqlResult,
 )
+from loopgrid.reviewing import ReviewCalls
 from loopgrid.schema import format_decision_id
 
 REPLAY_PREFIX: Final = "rpl_"
@@ -33,7 +34,7 @@ REPLAY_PREFIX: Final = "rpl_"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Calls(JudgementCalls):
+class Calls(JudgementCalls, ReviewCalls):
     """The requests of one client.
 
     Args:

@@ -64,10 +64,13 @@ _WHERE: Final = {
 _BODY_IDS: Final = frozenset(
     {
         "decision_id", "replay_id", "idempotency_key", "decision_type", "executor", "started_at",
-        "duration_ms", "usage", "subject_id", "correction_id", "occurred_at",
+        "duration_ms", "usage", "subject_id", "correction_id", "occurred_at", "verdict", "sample",
+        "reviewers_per_item", "lease_s",
     }
 )  # fmt: skip
-_BODY_AUTHORS: Final = frozenset({"marked_by", "corrected_by", "requested_by", "said_by", "reported_by"})
+_BODY_AUTHORS: Final = frozenset(
+    {"marked_by", "corrected_by", "requested_by", "said_by", "reported_by", "created_by", "reviewer"}
+)
 _BODY_STRUCTURE: Final = frozenset({"model", "prompt", "error", "overrides"})
 """Fields of API bodies whose members are named by the API, too."""
 _GIVEN: Final = frozenset(key for name, key in vars(Key).items() if name.isupper())

@@ -95,8 +95,8 @@ def redacted(call: Call[T], redaction: Redaction | None) -> Call[T]:
     """The call as it may leave this process.
 
     Raises:
-        Invalid: an override of a replay that is still to run may not leave; run with the marker in its place,
-            the replay would answer another question.
+        Invalid: an override of a replay that is still to run may not leave, or a filter of a review queue;
+            with the marker in its place it would be another question.
     """
     if redaction is None or not call.recorded or call.body is None:
         return call
@@ -109,5 +109,11 @@ def redacted(call: Call[T], redaction: Redaction | None) -> Call[T]:
         raise Invalid(
             f"{overridden.split(':')[0]} holds what the redaction rules take out, so the replay could not "
             "run with it: give another value, or run it yourself and pass executor='external' and output="
+        )
+    filtered = next((entry for entry in taken if entry.startswith("filters")), None)
+    if filtered is not None:
+        raise Invalid(
+            f"{filtered.split(':')[0]} holds what the redaction rules take out, and a filter would be "
+            "recorded with the queue: choose the decisions by another one"
         )
     return replace(call, body=body)

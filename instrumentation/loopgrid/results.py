@@ -138,6 +138,7 @@ class JudgementRecord(Result):
     recorded_at: str
     commit_id: int
     digest: str
+    evaluation: dict[str, Any] | None
 
 
 class OutcomeRecord(Result):
@@ -154,6 +155,7 @@ class OutcomeRecord(Result):
     outcomes: int
     recorded_at: str
     commit_id: int
+    source: str
 
 
 class HistoryEvent(Result):

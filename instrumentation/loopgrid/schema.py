@@ -128,6 +128,33 @@ class ReportKey:
     COUNT_PREFIX: Final = "loopgrid.producer.count."
 
 
+class JudgementKey:
+    """Names of the log records in which judgement and outcomes travel (``docs/spec/wire.md``)."""
+
+    EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
+    """What somebody says about a decision."""
+    NAME: Final = "gen_ai.evaluation.name"
+    LABEL: Final = "gen_ai.evaluation.score.label"
+    VALUE: Final = "gen_ai.evaluation.score.value"
+    EXPLANATION: Final = "gen_ai.evaluation.explanation"
+    EVALUATOR_TYPE: Final = "loopgrid.evaluator.type"
+    EVALUATOR_ID: Final = "loopgrid.evaluator.id"
+    DECISION_ID: Final = "loopgrid.decision.id"
+    JUDGEMENT_ID: Final = "loopgrid.judgement.id"
+    JUDGEMENT_EVENT: Final = "loopgrid.judgement.event"
+    SUBJECT_ID: Final = "loopgrid.judgement.subject_id"
+    CATEGORY: Final = "loopgrid.judgement.category"
+    SEVERITY: Final = "loopgrid.judgement.severity"
+    POSITION: Final = "loopgrid.judgement.position"
+    CORRECTION_OUTPUT: Final = "loopgrid.correction.output"
+    LEDGER_ID: Final = "loopgrid.ledger.id"
+    OUTCOME_EVENT: Final = "loopgrid.outcome"
+    """What became of a thing, by the business key that decisions about it state."""
+    OUTCOME_KEY: Final = "loopgrid.outcome.key"
+    OUTCOME_KEY_VALUE: Final = "loopgrid.outcome.value"
+    OUTCOME: Final = "loopgrid.outcome.result"
+
+
 SEMCONV_MODEL_PARAMETERS: Final = frozenset(
     {
         "temperature",

@@ -29,6 +29,7 @@ _WRITES: Final = {
     ("decisions", "*", "withdraw"): Scope.REVIEW,
     ("decisions", "*", "adjudicate"): Scope.REVIEW,
     ("outcomes",): Scope.REVIEW,
+    ("evaluations", "accept"): Scope.REVIEW,
     ("replays",): Scope.REPLAY,
     ("compare",): Scope.READ,
     ("export", "standing"): Scope.READ,

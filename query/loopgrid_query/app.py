@@ -20,6 +20,7 @@ from loopgrid_query.models import Problem
 from loopgrid_query.routes import (
     compare,
     decisions,
+    evaluations,
     exports,
     health,
     judgements,
@@ -112,19 +113,11 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
-    for part in (
-        decisions,
-        judgements,
-        reviews,
-        replays,
-        compare,
-        exports,
-        sql,
-        snapshot,
-        prices,
-        keys,
-        health,
-    ):
+    parts = (
+        *(decisions, judgements, evaluations, reviews, replays, compare),
+        *(exports, sql, snapshot, prices, keys, health),
+    )
+    for part in parts:
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)

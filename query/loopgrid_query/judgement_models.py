@@ -88,6 +88,7 @@ class Judgement(BaseModel):
     recorded_at: datetime
     commit_id: int
     digest: str
+    evaluation: Any = Field(description="the evaluation of a sender that it accepts, if it does")
 
 
 class HistoryEvent(BaseModel):

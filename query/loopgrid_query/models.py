@@ -392,6 +392,9 @@ class Outcome(BaseModel):
     outcomes: int = Field(description="outcomes that this decision has under this key")
     recorded_at: datetime
     commit_id: int
+    source: str = Field(
+        description="`entry`: reported here; `sender`: a log record said so, nobody knows whose"
+    )
 
 
 class DecisionWhole(Decision):  # type: ignore[misc, valid-type]  # made at run time from the schema

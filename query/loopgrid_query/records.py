@@ -11,7 +11,7 @@ from loopgrid_query import jsontext
 Record = dict[str, Any]
 ReadJson = Callable[[str | None], Any]
 
-_JSON_COLUMNS: Final = frozenset({"overrides", "output", "input", "patch", "outcome"})
+_JSON_COLUMNS: Final = frozenset({"overrides", "output", "input", "patch", "outcome", "evaluation"})
 
 
 def decision_record(row: Mapping[str, Any], json: ReadJson = jsontext.stored) -> Record:

@@ -12,6 +12,7 @@ from loopgrid_query.analytics import Analytics, SqlLimits
 from loopgrid_query.comparisons import Comparisons
 from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
+from loopgrid_query.evaluations import Evaluations
 from loopgrid_query.exports.source import Exports
 from loopgrid_query.judgement import Judgements
 from loopgrid_query.keys import Keys
@@ -33,6 +34,7 @@ class Services:
     corrections: Corrections
     judgements: Judgements
     outcomes: Outcomes
+    evaluations: Evaluations
     replays: Replays
     comparisons: Comparisons
     analytics: Analytics
@@ -59,6 +61,7 @@ class Services:
             corrections=corrections,
             judgements=judgements,
             outcomes=Outcomes(reader, ingest),
+            evaluations=Evaluations(ledger, reader, ingest, locks),
             replays=replays,
             comparisons=Comparisons(reader, decisions, replays),
             analytics=Analytics(ledger, reader, limits),

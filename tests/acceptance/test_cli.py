@@ -232,6 +232,19 @@ def test_show_prints_the_decision_whole(loopgrid, shared):
     assert json.loads(loopgrid("decisions", "show", decision_id, "--json").stdout)["output"] == WRONG
 
 
+def test_show_tells_what_became_of_a_decision_and_where_its_history_is(loopgrid, shared):
+    decision_id = record(shared, metadata={"order": "4711-show"})
+    reported = loopgrid(
+        "outcome", "order", "4711-show", "--outcome", '{"refund": "accepted"}', "--by", "shop"
+    )
+    assert reported.returncode == 0, reported.stderr
+    shown = loopgrid("decisions", "show", decision_id)
+    (line,) = [line for line in shown.stdout.splitlines() if "out_" in line]
+    assert "order 4711-show by shop:" in line
+    assert "accepted" in shown.stdout
+    assert f"loopgrid history {decision_id}" in shown.stderr
+
+
 def test_an_unknown_decision_is_one_sentence(loopgrid):
     for words in (["decisions", "show", UNKNOWN_ID], ["mark", UNKNOWN_ID, "--reason", "x"]):
         assert_failed(loopgrid(*words), UNKNOWN_ID)

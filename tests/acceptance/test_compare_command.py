@@ -78,6 +78,22 @@ def test_a_rule_and_a_function_of_the_users_decide_what_counts(shared, pair, tmp
     assert (told["verdict"], told["equality"]) == ("unchanged", {"function": "equalities:first_word"})
 
 
+def test_the_ground_truth_is_that_of_the_policy_asked_for(shared, pair, tmp_path):
+    with LoopGrid(endpoint=shared.api) as grid:
+        one = grid.attach_correction(pair[0], correction="one", corrected_by="ana")
+        grid.attach_correction(pair[0], correction="two", corrected_by="ben")
+        grid.agree(pair[0], one.correction_id, said_by="cleo")
+
+    found = {
+        policy: compare(shared, tmp_path, *pair, "--policy", policy, "--json")
+        for policy in ("latest", "majority", "adjudicated")
+    }
+
+    truths = {policy: json.loads(ended.stdout)["ground_truth"] for policy, ended in found.items()}
+    assert truths["adjudicated"] is None
+    assert [truths[policy]["output"] for policy in ("latest", "majority")] == ["two", "one"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -88,6 +104,7 @@ def test_a_rule_and_a_function_of_the_users_decide_what_counts(shared, pair, tmp
         (["--equal", "equalities:broken"], "raised KeyError"),
         (["--equal", "equalities:first_word", "--equality", "exact"], "either"),
         (["--html", "missing/out.html"], "cannot write"),
+        (["--policy", "oldest"], "policy"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(shared, pair, tmp_path, words, said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
+from loopgrid.schema import JudgementKey
 from tests.docs import markdown
 
 PAGE = markdown.REPOSITORY / "docs" / "spec" / "wire.md"
@@ -49,3 +50,11 @@ def test_a_row_without_a_test_says_that_there_is_nothing_to_show():
     assert [
         row for row, (what, tests) in rows().items() if not tests and not WITHOUT_A_TEST.search(what)
     ] == []
+
+
+def test_every_name_of_judgement_on_the_wire_is_on_the_page():
+    names = [name for key, name in vars(JudgementKey).items() if key.isupper()]
+    page = PAGE.read_text("utf-8")
+
+    assert [name for name in names if f"`{name}`" not in page] == []
+    assert len(names) > 10

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from loopgrid_collector.config import CollectorConfig
@@ -120,6 +121,28 @@ def test_what_any_door_took_reaches_the_second_ledger(tmp_path: Path):
         eventually(lambda: sql(second, SPANS) == wanted, "the second ledger holds the same spans")
         events = "SELECT count(*) FROM events"
         eventually(lambda: sql(second, events) == sql(first, events), "and the same events")
+
+
+def test_what_people_say_goes_out_after_its_commit_as_the_record_that_is_exported(backend, tmp_path):
+    def call(path: str, body: object = None, accept: str = "application/json") -> bytes:
+        sent = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json", "accept": accept}
+        with urllib.request.urlopen(
+            urllib.request.Request(server.api + path, sent, headers), timeout=60
+        ) as it:
+            answer: bytes = it.read()
+        return answer
+
+    with running_server(tmp_path, arguments=["--forward", backend.url]) as server:
+        decision = json.loads(call("/v1/decisions", {"decision_type": "triage", "output": 1}))["decision_id"]
+        call(f"/v1/decisions/{decision}/incorrect", {"reason": "Missed it", "marked_by": "dana"})
+        arrived(backend, 2)
+        exported = call("/v1/evaluations", accept="application/x-protobuf")
+
+    (sent,) = [request.body for request in backend.requests if request.path == "/v1/logs"]
+    assert sent == exported
+    (record,) = ExportLogsServiceRequest.FromString(sent).resource_logs[0].scope_logs[0].log_records
+    assert f"{record.trace_id.hex()}-{record.span_id.hex()}" == decision
 
 
 @pytest.mark.crash

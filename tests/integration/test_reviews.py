@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from loopgrid import LoopGrid
+from loopgrid import AsyncLoopGrid, LoopGrid
+from loopgrid.errors import Conflict
 from loopgrid_collector.auth import Scope
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.keyring import Keyring
@@ -329,3 +331,57 @@ def test_a_key_that_only_reviews_sees_decisions_through_queues_and_no_other_way(
         assert ask(server, "POST", f"{queue}/claim", {"reviewer": "ann"}, keys["cid"]).status_code == 403
         assert ask(server, "GET", queue, key=keys["read"]).status_code == 403
         assert ask(server, "GET", queue).status_code == 401
+
+
+def test_a_queue_is_worked_through_in_python(server):
+    (item, other, last) = sorted(decided(server, "python", 3))
+    with LoopGrid(endpoint=server.api) as grid:
+        queue = grid.create_review("python", filters={"decision_type": "python"}, created_by="boss").review_id
+        said = {}
+        for reviewer_says in (
+            {"verdict": "corrected", "patch": [{"op": "replace", "path": "/ok", "value": False}]},
+            {"verdict": "incorrect", "reason": "Wrong tier", "severity": "high"},
+        ):
+            claimed = grid.claim_review(queue, reviewer="dana")
+            assert claimed.decision is not None
+            assert claimed.decision_id is not None
+            assert claimed.decision.decision_id == claimed.decision_id
+            done = grid.answer_review(queue, claimed.decision_id, reviewer="dana", **reviewer_says)
+            said[done.verdict] = done
+        held = grid.claim_review(queue, reviewer="dana").decision_id
+        assert held is not None
+        assert {said["corrected"].decision_id, said["incorrect"].decision_id, held} == {item, other, last}
+        with pytest.raises(Conflict):
+            grid.answer_review(queue, said["incorrect"].decision_id, "correct", reviewer="dana")
+        grid.release_review(queue, held, reviewer="dana")
+        grid.claim_review(queue, reviewer="dana")
+        grid.skip_review(queue, held, reason="Not my field", reviewer="dana")
+        nothing = grid.claim_review(queue, reviewer="dana")
+        assert (nothing.decision_id, nothing.progress.answered, nothing.progress.skipped) == (None, 2, 1)
+
+        truth = grid.get_decision(said["corrected"].decision_id).ground_truth
+        assert truth is not None
+        assert truth.output["ok"] is False
+        (mark,) = grid.get_decision(said["incorrect"].decision_id).marks
+        assert (mark.mark_id, mark.severity) == (said["incorrect"].judgement_id, "high")
+        answered = {each.decision_id: each.said for each in grid.review_items(queue).decisions if each.said}
+        assert answered[mark.decision_id][0].reason == "Wrong tier"
+        assert grid.close_review(queue, reviewer="boss").status == "closed"
+        assert grid.close_review(queue, reviewer="boss").closed_by == "boss"
+        assert queue in [each.review_id for each in grid.list_reviews().reviews]
+        assert grid.review_agreement(queue).review_id == queue
+
+
+def test_a_queue_is_worked_through_by_coroutines(server):
+    decided(server, "coroutines", 1)
+
+    async def work() -> Any:
+        async with AsyncLoopGrid(endpoint=server.api) as grid:
+            made = await grid.create_review("coroutines", filters={"decision_type": "coroutines"})
+            claimed = await grid.claim_review(made.review_id, reviewer="dana")
+            assert claimed.decision_id is not None
+            await grid.answer_review(made.review_id, claimed.decision_id, "correct", reviewer="dana")
+            return (await grid.get_review(made.review_id)).progress
+
+    progress = asyncio.run(work())
+    assert (progress.complete, progress.remaining) == (1, 0)

@@ -53,6 +53,12 @@ JOIN store.refused AS stored
 SELECT entry_type, body FROM store.entries
 WHERE entry_type IN ('key', 'key_revoked') ORDER BY position;
 
+-- name: judgements_of_commit
+-- What people said that a commit holds, of the entries named.
+SELECT judgement_id, decision_id, event, subject_id, said_by, reason, category, severity,
+       CAST(output AS VARCHAR) AS output, recorded_at, position
+FROM main.judgements WHERE commit_id = $commit_id AND list_contains($entry_ids, judgement_id) ORDER BY position;
+
 -- name: append_spans
 INSERT INTO store.spans BY NAME SELECT * FROM batch;
 

@@ -16,6 +16,7 @@ from loopgrid_query.cli import (
     completing,
     decisions,
     demo,
+    evaluations,
     exporting,
     importing,
     judging,
@@ -101,6 +102,7 @@ app.command(epilog=example("loopgrid export --format openai-chat --corrected", "
     exporting.export
 )
 app.add_typer(exporting.app, name="exports")
+app.add_typer(evaluations.app, name="evaluations")
 app.add_typer(pricing.app, name="prices")
 app.command("import", epilog=example("loopgrid import traces.jsonl captured/"))(importing.import_files)
 app.command(epilog=example("loopgrid renormalize --ledger decisions.duckdb --dry-run"))(

@@ -63,6 +63,10 @@ def compare(
         str | None,
         typer.Option(metavar="MODULE:FUNCTION", help="A function of yours that is given two outputs."),
     ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="Which correction is the ground truth: latest, majority or adjudicated."),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all of it as one self-contained page.")
     ] = None,
@@ -74,7 +78,7 @@ def compare(
     Exits 1 where the right side is still_wrong, newly_broken or not_comparable.
     """
     function = None if equal is None else function_of(equal)
-    comparison = client(endpoint).compare(left, right, equality=equality, equal=function)
+    comparison = client(endpoint).compare(left, right, equality=equality, policy=policy, equal=function)
     if html is not None:
         _write(html, page(comparison))
     if as_json:

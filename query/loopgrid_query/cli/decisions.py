@@ -136,12 +136,14 @@ def show_decision(
     endpoint: Endpoint = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one decision with its marks, corrections and replays."""
+    """Show one decision with its marks, corrections, replays and outcomes."""
     decision = client(endpoint).get_decision(decision_id)
     if as_json:
         print_json(decision)
         return
     print_sheet(stdout(), [("decision_id", decision["decision_id"]), *_lines(decision)])
+    # The sheet shows what stands; what was taken back is in the history alone.
+    stderr().print(f"Who said what, when: loopgrid history {decision_id}", soft_wrap=True)
 
 
 def judged(decision: Mapping[str, Any]) -> Text:
@@ -269,8 +271,20 @@ def _told_replay(replay: Mapping[str, Any]) -> str:
     return f"{replay['replay_id']} {replay['status']} with {overrides}: {outcome}"
 
 
+def _told_outcome(outcome: Mapping[str, Any]) -> str:
+    said = f"{_by(outcome['reported_by'])}{gist(outcome['outcome'])}"
+    about = outcome["decisions"]
+    shared = f" (one of {about} decisions with this key)" if about > 1 else ""
+    return f"{outcome['outcome_id']} {outcome['key']} {outcome['value']} {said}{shared}"
+
+
 def _by(person: str | None) -> str:
     return f"by {person}: " if person else ""
 
 
-_EVENTS: Final = {"marks": _told_mark, "corrections": _told_correction, "replays": _told_replay}
+_EVENTS: Final = {
+    "marks": _told_mark,
+    "corrections": _told_correction,
+    "replays": _told_replay,
+    "outcomes": _told_outcome,
+}

@@ -68,3 +68,38 @@ WHERE json_extract_string(CAST($metadata AS JSON), place) = value LIMIT 1;
 -- name: decision_outcomes
 -- The outcomes under the business keys of a decision, oldest first.
 SELECT * EXCLUDE (position, digest) FROM outcomes WHERE decision_id = $decision_id ORDER BY position LIMIT 1000;
+
+-- name: judgement_end
+-- The position of what a person said last; null where nobody said anything.
+SELECT max(position) AS position FROM judgements;
+
+-- name: judgements_after
+-- What people said after one position and up to another, in order, a page of it.
+SELECT judgement_id, decision_id, event, subject_id, said_by, reason, category, severity,
+       CAST(output AS VARCHAR) AS output, recorded_at, position
+FROM judgements WHERE position > $after AND position <= $until ORDER BY position LIMIT $limit;
+
+-- name: evaluations_to_accept
+-- Evaluations of one name that nobody accepted yet and their sender did not take back, each once, the oldest first.
+WITH chosen AS (
+    SELECT evaluation_id, any_value(COLUMNS(* EXCLUDE (evaluation_id, commit_id, recorded_at, source, output))),
+           any_value(CAST(output AS VARCHAR)) AS output, min(commit_id) AS commit_id
+    FROM evaluations
+    WHERE name = $name AND list_contains($labels, label) AND commit_id <= $until
+      AND ($evaluator_id IS NULL OR evaluator_id = $evaluator_id)
+      AND ($annotator_kind IS NULL OR annotator_kind = $annotator_kind)
+    GROUP BY evaluation_id
+)
+SELECT chosen.*, accepted.entry_id IS NOT NULL AS accepted, taken_back.judgement_id IS NOT NULL AS taken_back,
+       known.decision_id IS NOT NULL AS known
+FROM chosen
+LEFT JOIN (
+    SELECT json_extract_string(body, '$.evaluation.evaluation_id') AS evaluation_id, min(entry_id) AS entry_id
+    FROM store.entries WHERE entry_type IN ('mark', 'approval', 'correction') GROUP BY ALL
+) AS accepted ON accepted.evaluation_id = chosen.evaluation_id
+LEFT JOIN (
+    SELECT DISTINCT decision_id, subject_id AS judgement_id FROM evaluations
+    WHERE label = 'withdrawn' AND subject_id IS NOT NULL
+) AS taken_back ON taken_back.judgement_id = chosen.judgement_id AND taken_back.decision_id = chosen.decision_id
+LEFT JOIN (SELECT decision_id FROM decisions) AS known ON known.decision_id = chosen.decision_id
+ORDER BY chosen.commit_id, chosen.evaluation_id;

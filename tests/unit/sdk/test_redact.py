@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from loopgrid import Redaction, errors
+from loopgrid import Redaction, errors, request
+from loopgrid.calls import Calls
 from loopgrid.redact import Redactor
 from loopgrid.redaction import API_KEY, CREDIT_CARD, EMAIL, Pattern, is_card_number
 from tests.support.spans import attributes, span
@@ -290,3 +291,22 @@ def test_a_value_of_a_body_that_cannot_be_looked_at_does_not_leave():
     body, _ = redactor.body({"reason": "secret", "correction": {"a": ["secret"]}})
 
     assert "secret" not in str(body)
+
+
+def test_a_filter_of_a_review_queue_that_may_not_leave_is_refused_and_the_rest_goes_redacted():
+    rules = Redaction(patterns=[EMAIL])
+    calls = Calls(None)
+
+    with pytest.raises(errors.Invalid, match=r"filters\.user_id holds what the redaction rules take out"):
+        request.redacted(calls.create_review("mine", filters={"user_id": "ada@example.com"}), rules)
+    answer = calls.answer_review(
+        "rev_1",
+        "7" * 32 + "-" + "7" * 16,
+        "incorrect",
+        reason="ada@example.com wrote",
+        reviewer="bob@example.com",
+    )
+    body = request.redacted(answer, rules).body
+    assert body is not None
+    assert "ada@" not in body["reason"]
+    assert (body["verdict"], body["reviewer"]) == ("incorrect", "bob@example.com")

@@ -36,7 +36,14 @@ said AS (
         coalesce(
             json_extract_string(attributes, '$."gen_ai.evaluation.evaluator.type"'),
             json_extract_string(attributes, '$."loopgrid.evaluator.type"')
-        )                                                                    AS annotator_kind
+        )                                                                    AS annotator_kind,
+        coalesce(
+            json_extract_string(attributes, '$."gen_ai.evaluation.evaluator.id"'),
+            json_extract_string(attributes, '$."loopgrid.evaluator.id"')
+        )                                                                    AS evaluator_id,
+        json_extract_string(attributes, '$."loopgrid.judgement.id"')         AS judgement_id,
+        json_extract_string(attributes, '$."loopgrid.judgement.subject_id"') AS subject_id,
+        json_extract_string(attributes, '$."loopgrid.correction.output"')    AS output
     FROM told
     UNION ALL
     SELECT
@@ -45,20 +52,33 @@ said AS (
         json_extract_string(attributes, '$."' || place || '.label"'),
         json_extract_string(attributes, '$."' || place || '.score"'),
         json_extract_string(attributes, '$."' || place || '.explanation"'),
-        json_extract_string(attributes, '$."' || place || '.annotator_kind"')
+        json_extract_string(attributes, '$."' || place || '.annotator_kind"'),
+        NULL, NULL, NULL, NULL
     FROM flat
 )
 SELECT
-    replace(CAST(trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', span_id) AS decision_id,
-    source,
-    name,
-    label,
-    TRY_CAST(score AS DOUBLE)                                                        AS score,
-    explanation,
-    lower(annotator_kind)                                                            AS annotator_kind,
-    recorded_at,
-    commit_id
-FROM said;
+    replace(CAST(said.trace_id AS VARCHAR), '-', '') || '-' || format('{:016x}', said.span_id) AS decision_id,
+    said.source,
+    said.name,
+    said.label,
+    TRY_CAST(said.score AS DOUBLE)                                                   AS score,
+    said.explanation,
+    lower(said.annotator_kind)                                                       AS annotator_kind,
+    said.recorded_at,
+    said.commit_id,
+    said.evaluator_id,
+    said.judgement_id,
+    said.subject_id,
+    CASE WHEN json_valid(said.output) THEN CAST(said.output AS JSON) END             AS output,
+    -- The same content is the same evaluation, whichever way and however often it came.
+    'evl_' || left(sha256(CAST(to_json([
+        CAST(said.trace_id AS VARCHAR), CAST(said.span_id AS VARCHAR), said.name, said.label, said.score,
+        said.explanation, lower(said.annotator_kind), said.evaluator_id, said.judgement_id, said.subject_id, said.output
+    ]) AS VARCHAR)), 32)                                                             AS evaluation_id
+FROM said
+-- What was said in this ledger and came back to it is there already.
+ANTI JOIN store.entries AS own
+    ON own.entry_id = said.judgement_id AND own.trace_id = said.trace_id AND own.span_id = said.span_id;
 
 -- One row per thing that a person said about a decision, in the order of position, also what was withdrawn since.
 -- event: `mark` (it was incorrect), `approval` (it was correct), `correction`, `agreement`, `dispute`, `withdrawal`,
@@ -79,7 +99,8 @@ SELECT
     said.recorded_at,
     said.commit_id,
     said.position,
-    lower(hex(said.digest))                                                          AS digest
+    lower(hex(said.digest))                                                          AS digest,
+    json_extract(said.body, '$.evaluation')                                          AS evaluation
 FROM store.entries AS said
 LEFT JOIN (SELECT DISTINCT subject_id FROM store.entries WHERE entry_type = 'withdrawal') AS withdrawn
     ON withdrawn.subject_id = said.entry_id
@@ -231,20 +252,44 @@ SELECT * FROM store.truth_rows WHERE policy = 'majority';
 CREATE OR REPLACE VIEW main.ground_truth_adjudicated AS
 SELECT * FROM store.truth_rows WHERE policy = 'adjudicated';
 
--- Outcomes as they were reported. place: JSON pointer to the business key in metadata.
+-- Outcomes as they were reported: here, or by log records (`loopgrid.outcome`), of which nobody knows who sent them.
+-- place: JSON pointer to the business key in metadata.
 CREATE OR REPLACE VIEW store.outcome_rows AS
+WITH told AS (
+    SELECT
+        entry_id                              AS outcome_id,
+        json_extract_string(body, '$.key')    AS key,
+        json_extract_string(body, '$.value')  AS value,
+        json_extract(body, '$.outcome')       AS outcome,
+        CAST(json_extract_string(body, '$.occurred_at') AS TIMESTAMP) AS occurred_at,
+        actor                                 AS reported_by,
+        'entry'                               AS source,
+        recorded_at, commit_id, position, digest
+    FROM store.standing_rows
+    WHERE entry_type = 'outcome'
+    UNION ALL
+    SELECT
+        'out_' || left(lower(hex(digest)), 32),
+        json_extract_string(attributes, '$."loopgrid.outcome.key"'),
+        json_extract_string(attributes, '$."loopgrid.outcome.value"'),
+        CASE WHEN json_valid(json_extract_string(attributes, '$."loopgrid.outcome.result"'))
+             THEN CAST(json_extract_string(attributes, '$."loopgrid.outcome.result"') AS JSON)
+             ELSE to_json(json_extract_string(attributes, '$."loopgrid.outcome.result"')) END,
+        CASE WHEN time_ns > 0 THEN make_timestamp(CAST(time_ns // 1000 AS BIGINT)) END,
+        NULL,
+        'sender',
+        recorded_at, commit_id, position, digest
+    FROM store.logs
+    WHERE event_name = 'loopgrid.outcome'
+      AND json_extract_string(attributes, '$."loopgrid.outcome.key"') IS NOT NULL
+      AND json_extract_string(attributes, '$."loopgrid.outcome.value"') IS NOT NULL
+)
 SELECT
-    entry_id AS outcome_id,
-    json_extract_string(body, '$.key')    AS key,
-    '/' || replace(replace(json_extract_string(body, '$.key'), '~', '~0'), '/', '~1') AS place,
-    json_extract_string(body, '$.value')  AS value,
-    json_extract(body, '$.outcome')       AS outcome,
-    CAST(json_extract_string(body, '$.occurred_at') AS TIMESTAMP) AS occurred_at,
-    actor                                 AS reported_by,
-    recorded_at, commit_id, position,
-    lower(hex(digest))                    AS digest
-FROM store.standing_rows
-WHERE entry_type = 'outcome';
+    outcome_id, key,
+    '/' || replace(replace(key, '~', '~0'), '/', '~1') AS place,
+    value, outcome, occurred_at, reported_by, source, recorded_at, commit_id, position,
+    lower(hex(digest)) AS digest
+FROM told;
 
 -- One row per outcome and decision that states its business key (a fact of the same name and value in metadata); one
 -- with nulls where no decision does yet. decisions and outcomes count who shares the key, so that ambiguity shows.
@@ -275,6 +320,7 @@ SELECT
     reported.recorded_at,
     reported.commit_id,
     reported.position,
-    reported.digest
+    reported.digest,
+    reported.source
 FROM reported
 LEFT JOIN stated ON stated.key = reported.key AND stated.value = reported.value;
