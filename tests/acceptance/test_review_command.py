@@ -19,7 +19,7 @@ from tests.support.server import COMMAND, RunningServer, running_server, without
 
 pytestmark = pytest.mark.integration
 
-WAIT_S = 15
+WAIT_S = 60
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202egnp.exe"
 
 

@@ -16,7 +16,7 @@ from tests.support.server import COMMAND, RunningServer, running_server, without
 
 pytestmark = pytest.mark.integration
 
-WAIT_S = 15
+WAIT_S = 60
 
 
 @pytest.fixture(scope="module")

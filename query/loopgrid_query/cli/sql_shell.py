@@ -40,12 +40,12 @@ A statement ends with a semicolon. Tab completes, up and down walk through what 
 Ctrl-C leaves what is being typed."""
 
 _KEYWORDS: Final = tuple(
-    "SELECT FROM WHERE GROUP BY ORDER BY HAVING LIMIT OFFSET JOIN LEFT JOIN USING ON AS AND OR NOT NULL IS "
-    "IN BETWEEN LIKE ILIKE CASE WHEN THEN ELSE END DISTINCT UNION ALL EXCEPT WITH DESC ASC ALL count sum avg "
-    "min max median quantile_cont date_trunc json_extract json_extract_string QUALIFY FILTER".split()
+    "select from where group by order having limit offset join left using on as and or not null is in "
+    "between like ilike case when then else end distinct union all except with desc asc count sum avg min "
+    "max median quantile_cont date_trunc json_extract json_extract_string qualify filter".split()
 )
-_VIEWS: Final = "SELECT view_name FROM duckdb_views() ORDER BY view_name"
-_COLUMNS: Final = "SELECT table_name, column_name, data_type FROM information_schema.columns ORDER BY ALL"
+_VIEWS: Final = "SHOW TABLES"
+_COLUMNS: Final = "DESCRIBE "
 
 
 class Names:
@@ -53,26 +53,32 @@ class Names:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._columns: dict[str, dict[str, str]] | None = None
+        self._columns: dict[str, Mapping[str, str] | None] = {}
 
     @property
-    def columns(self) -> Mapping[str, Mapping[str, str]]:
-        """Types of columns by view and name.
+    def views(self) -> Iterable[str]:
+        """The views that may be read.
 
         Raises:
             LoopGridError: the server does not tell; the next look asks again.
         """
-        if self._columns is None:
-            found: dict[str, dict[str, str]] = {row[0]: {} for row in self._run(_VIEWS)["rows"]}
-            for view, column, kind in self._run(_COLUMNS)["rows"]:
-                if view in found:
-                    found[view][column] = kind
-            self._columns = found
-        return self._columns
+        if not self._columns:
+            self._columns = {row[0]: None for row in self._run(_VIEWS)["rows"]}
+        return self._columns.keys()
+
+    def columns(self, view: str) -> Mapping[str, str]:
+        """Types of the columns of a view, by name; empty where there is no such view. Raises as ``views``."""
+        if view not in self.views:
+            return {}
+        known = self._columns[view]
+        if known is None:
+            known = {row[0]: row[1] for row in self._run(_COLUMNS + view)["rows"]}
+            self._columns[view] = known
+        return known
 
 
 class _Completer(Completer):
-    """Views after FROM and JOIN, else everything that may stand there; names of the text's views first."""
+    """Views after FROM and JOIN, else what may stand there: first columns of views that the text names."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -87,16 +93,17 @@ class _Completer(Completer):
 
     def _candidates(self, document: Document, begun: str) -> Iterable[str]:
         try:
-            columns = self._names.columns
+            return self._known(document, begun)
         except LoopGridError:
             return _KEYWORDS
+
+    def _known(self, document: Document, begun: str) -> Iterable[str]:
         before = document.text_before_cursor[: len(document.text_before_cursor) - len(begun)].split()
         if before and before[-1].lower() in {"from", "join", "\\d"}:
-            return columns
+            return self._names.views
         words = {word.strip("(),;").lower() for word in document.text.split()}
-        here = [name for view in columns if view in words for name in columns[view]]
-        elsewhere = [] if here else [name for view in columns.values() for name in view]
-        return dict.fromkeys([*here, *columns, *_KEYWORDS, *elsewhere])
+        here = [name for view in words & set(self._names.views) for name in self._names.columns(view)]
+        return dict.fromkeys([*sorted(here), *self._names.views, *_KEYWORDS])
 
 
 def shell(run: Run, show: Show, server: str) -> None:
@@ -156,15 +163,14 @@ def _ask(query: str, run: Run, show: Show, *, sheets: bool) -> None:
 def _tell(command: str, names: Names, show: Show) -> None:
     word, _, about = command.partition(" ")
     about = about.strip().rstrip(";")
-    if word == "\\d" and not about:
-        rows = [[view, ", ".join(columns)] for view, columns in names.columns.items()]
-        show(_answer(("view", "columns"), rows), False)
-    elif word == "\\d" and about in names.columns:
-        show(_answer(("column", "type"), [list(each) for each in names.columns[about].items()]), False)
-    elif word == "\\d":
-        raise CliError(f"there is no view {about!r}; \\d lists those that are")
-    else:
+    if word != "\\d":
         stderr().print(HELP)
+    elif not about:
+        show(_answer(("view",), [[view] for view in names.views]), False)
+    elif found := names.columns(about):
+        show(_answer(("column", "type"), [list(each) for each in found.items()]), False)
+    else:
+        raise CliError(f"there is no view {about!r}; \\d lists those that are")
 
 
 def _answer(heads: Iterable[str], rows: list[list[str]]) -> Mapping[str, Any]:

@@ -11,8 +11,7 @@ FROM store.plain_rows
 WHERE place_key = CAST($place AS BIGINT);
 
 -- name: spoken_of
--- Where a span lies (span ids first, which are half as long), whether anything was said of it in entries, and whether
--- logs add content to it.
+-- Where a span lies, whether anything was said of it in entries, and whether logs add content to it.
 SELECT
     (
         SELECT min(place_key) FROM store.candidate_rows
