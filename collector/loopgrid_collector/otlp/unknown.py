@@ -26,7 +26,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from loopgrid_collector.otlp import values
 
 MEMBER: Final = "$unknown_fields"
-"""Member of a JSON object that holds them. A sender's key cannot stand there: with ``$`` it makes a ``$map``."""
+"""Member of a JSON object that holds them. No sender can write it: with ``$`` it is in a ``$map``."""
 
 PREFIX: Final = f'{{"{MEMBER}":'
 """How the attributes of an item with such fields begin."""
