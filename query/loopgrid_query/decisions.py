@@ -208,8 +208,8 @@ class Decisions:
         if not lacking:
             return rows
         traces = sorted({str(UUID(row["trace_id"])) for row in lacking})
-        relatives = self._pages.relatives(traces)
-        if len(relatives) > MAX_RELATIVES:
+        relatives = self._pages.surroundings(traces)
+        if relatives is None or len(relatives) > MAX_RELATIVES:
             taken = {
                 (row["trace_key"], row["span_key"]): row
                 for row in self._reader.rows("kin", {"traces": traces})
