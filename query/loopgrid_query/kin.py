@@ -68,10 +68,10 @@ def kin_of(relatives: Iterable[Relative]) -> dict[Key, Kin]:
             if owner is not None:
                 owners[trace, key] = trace, owner
     repeated = _repeats(traces, owners.keys())
-    for call, owner in owners.items():
+    for call, above in owners.items():
         trace, key = call
         if traces[trace][key]["kind"] == Kind.INFERENCE and call not in repeated:
-            found[owner].calls.append(traces[trace][key])
+            found[above].calls.append(traces[trace][key])
     return found
 
 

@@ -127,7 +127,7 @@ def test_a_generation_of_openai_agents_names_the_model_that_was_asked_and_a_resp
 def test_the_id_of_a_failed_call_is_not_that_of_a_response_where_litellm_tells_of_it_itself(
     scope, failed, response_id, incomplete
 ):
-    told = {
+    told: dict[str, object] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "gpt-5-mini",
         "gen_ai.response.id": "own-id",
