@@ -48,6 +48,7 @@ def _mapped_spans(batch: Batch, attributes: Attributes, rows: slice) -> Columns:
         events=columns["events"],
         resource_service=batch.service_name[rows],
         dropped_attributes=np.asarray(dropped.to_numpy(zero_copy_only=False)),
+        unknown_fields=batch.unknown[rows],
         dropped_events=columns["dropped_events"].fill_null(0).to_numpy(zero_copy_only=False),
     )
     return normalise_spans(attributes, facts)

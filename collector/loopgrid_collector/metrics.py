@@ -119,6 +119,11 @@ class _ServerCollector(Collector):
             "Attribute values that were credentials and were not stored.",
             value=oddities["scrubbed"],
         )
+        yield CounterMetricFamily(
+            "loopgrid_items_with_unknown_fields",
+            "Spans and log records with fields that this release does not know; they are kept.",
+            value=oddities["unknown_fields"],
+        )
         yield _gauge("queue_bytes", "Bytes of bodies between admission and answer.", queued)
         if to_forward is not None:
             yield _gauge("forward_queue_bytes", "Bytes of bodies that wait to be passed on.", to_forward)

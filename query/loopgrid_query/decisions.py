@@ -208,8 +208,10 @@ class Decisions:
         if not lacking:
             return rows
         traces = sorted({str(UUID(row["trace_id"])) for row in lacking})
-        relatives = self._pages.relatives(traces)
-        if len(relatives) > MAX_RELATIVES:
+        # What calls used is told of decisions alone, and only that may depend on other traces.
+        counted = any(row["kind"] == Kind.DECISION for row in lacking)
+        relatives = self._pages.surroundings(traces) if counted else self._pages.relatives(traces)
+        if relatives is None or len(relatives) > MAX_RELATIVES:
             taken = {
                 (row["trace_key"], row["span_key"]): row
                 for row in self._reader.rows("kin", {"traces": traces})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
@@ -57,26 +58,40 @@ class Kin:
 
 
 def kin_of(relatives: Iterable[Relative]) -> dict[Key, Kin]:
-    """The kin of every span of some whole traces."""
+    """The kin of every span of some whole traces, with those that hold a record of the same calls."""
     found: dict[Key, Kin] = {}
+    owners: dict[Key, Key] = {}
+    traces = _by_trace(relatives)
+    for trace, spans in traces.items():
+        for key, (owner, agent) in _above(spans).items():
+            found[trace, key] = Kin(agent_name=agent)
+            if owner is not None:
+                owners[trace, key] = trace, owner
+    repeated = _repeats(traces, owners.keys())
+    for call, above in owners.items():
+        trace, key = call
+        if traces[trace][key]["kind"] == Kind.INFERENCE and call not in repeated:
+            found[above].calls.append(traces[trace][key])
+    return found
+
+
+def _by_trace(relatives: Iterable[Relative]) -> dict[str, dict[int, Relative]]:
     traces: dict[str, dict[int, Relative]] = defaultdict(dict)
     for relative in relatives:
         traces[relative["trace_key"]][relative["span_key"]] = relative
-    for trace, spans in traces.items():
-        above = _above(spans)
-        for key, (_, agent) in above.items():
-            found[trace, key] = Kin(agent_name=agent)
-        beaten = _beaten(spans, {key: owner is not None for key, (owner, _) in above.items()})
-        for key, (owner, _) in above.items():
-            if owner is not None and spans[key]["kind"] == Kind.INFERENCE and key not in beaten:
-                found[trace, owner].calls.append(spans[key])
-    return found
+    return traces
 
 
 def repeated_calls(relatives: Iterable[Relative]) -> set[int]:
     """Spans of one whole trace that record a model call which another of its spans stands for."""
-    spans = {relative["span_key"]: relative for relative in relatives}
-    return _beaten(spans, {key: owner is not None for key, (owner, _) in _above(spans).items()})
+    traces = _by_trace(relatives)
+    owned = {
+        (trace, key)
+        for trace, spans in traces.items()
+        for key, (owner, _) in _above(spans).items()
+        if owner is not None
+    }
+    return {key for _, key in _repeats(traces, owned)}
 
 
 def steps_among(relatives: Iterable[Relative]) -> set[Key]:
@@ -84,9 +99,7 @@ def steps_among(relatives: Iterable[Relative]) -> set[Key]:
 
     They ran inside one, or another record stands for the same call. Two traces may hold records of one call.
     """
-    traces: dict[str, dict[int, Relative]] = defaultdict(dict)
-    for relative in relatives:
-        traces[relative["trace_key"]][relative["span_key"]] = relative
+    traces = _by_trace(relatives)
     steps: set[Key] = set()
     for trace, spans in traces.items():
         for key, (owner, _) in _above(spans).items():
@@ -95,7 +108,8 @@ def steps_among(relatives: Iterable[Relative]) -> set[Key]:
     return steps | _repeats(traces, steps)
 
 
-def _repeats(traces: Mapping[str, Mapping[int, Relative]], owned: set[Key]) -> set[Key]:
+def _repeats(traces: Mapping[str, Mapping[int, Relative]], owned: AbstractSet[Key]) -> set[Key]:
+    """The calls that another record stands for (``docs/spec/decision-record.md``)."""
     pairs = [pair for spans in traces.values() for pair in _nested(spans)]
     pairs += _twins(call for spans in traces.values() for call in spans.values())
     lower = [min(pair, key=lambda call: _standing(call, owned=_key(call) in owned)) for pair in pairs]
@@ -147,20 +161,6 @@ def _below(
     if above["kind"] == Kind.AGENT and above["agent_name"] is not None:
         agent = above["agent_name"]
     return owner, agent
-
-
-def _beaten(spans: Mapping[int, Relative], owned: Mapping[int, bool]) -> set[int]:
-    """The calls of one trace that another record stands for (``docs/spec/decision-record.md``)."""
-
-    def standing(call: Relative) -> tuple[int | str, ...]:
-        return _standing(call, owned=owned[call["span_key"]])
-
-    beaten: set[int] = set()
-    for one, other in [*_nested(spans), *_twins(spans.values())]:
-        lower = min(one, other, key=standing)
-        if lower["kind"] == Kind.INFERENCE:
-            beaten.add(lower["span_key"])
-    return beaten
 
 
 def _nested(spans: Mapping[int, Relative]) -> Iterable[tuple[Relative, Relative]]:

@@ -98,6 +98,13 @@ class Pages:
         reach = {"places": places, "first": places[0], "last": places[-1]}
         return self._reader.rows("relatives", {"traces": traces, **reach}, conditions=["filter_places_many"])
 
+    def surroundings(self, traces: Sequence[str]) -> Sequence[Row] | None:
+        """The spans of some traces, and of those with records of the same calls; None: too many."""
+        try:
+            return self._whole(set(traces), None)
+        except _TooFar:
+            return None
+
     def _reckoned(self, selection: Selection, *, back: bool) -> Sequence[Row]:
         conditions, parameters = _from_cursor(selection.cursor)
         return self._reader.rows(
@@ -129,7 +136,7 @@ class Pages:
         calls = [each for each in candidates if each["kind"] == Kind.INFERENCE]
         if not calls and not unsaid:
             return candidates
-        relatives = self._whole({each["trace_key"] for each in (*calls, *unsaid)}, calls, alone=bool(unsaid))
+        relatives = self._whole({each["trace_key"] for each in (*calls, *unsaid)}, None if unsaid else calls)
         steps: set[Key] = steps_among(relatives) if calls else set()
         kin = kin_of(relatives) if unsaid else {}
         refused = {
@@ -139,20 +146,22 @@ class Pages:
         }
         return [each for each in candidates if _key(each) not in steps and _key(each) not in refused]
 
-    def _whole(self, traces: set[str], calls: Sequence[Row], *, alone: bool) -> Sequence[Row]:
-        """The spans of some traces, and of those that hold a record of the same calls."""
+    def _whole(self, traces: set[str], calls: Sequence[Row] | None) -> Sequence[Row]:
+        """The spans of some traces, and of those that hold a record of the same calls.
+
+        Args:
+            traces: their keys.
+            calls: those that matter; None: all in them.
+        """
         relatives = self._within(traces)
-        wanted = {_key(call) for call in calls}
+        wanted = None if calls is None else {_key(call) for call in calls}
         stated = [
-            each for each in relatives if each["response_id"] is not None and (alone or _key(each) in wanted)
+            each
+            for each in relatives
+            if each["response_id"] is not None and (wanted is None or _key(each) in wanted)
         ]
         others = self._sharing(stated) - traces
-        if not others:
-            return relatives
-        # Kin is told trace by trace; where a call is recorded in two, the ledger has to say it.
-        if alone:
-            raise _TooFar
-        return [*relatives, *self._within(others)]
+        return [*relatives, *self._within(others)] if others else relatives
 
     def _sharing(self, calls: Sequence[Row]) -> set[str]:
         """Traces with records of some calls: the same response id, at times that hang together."""

@@ -137,6 +137,26 @@ def test_a_call_that_two_instrumentations_recorded_counts_once(tmp_path):
         assert (trace["totals"]["input_tokens"], trace["totals"]["model_calls"]) == (42, 1)
 
 
+def test_a_call_that_two_traces_recorded_counts_once_in_the_one_that_stands_for_it(tmp_path):
+    """Two services saw one call, each inside a decision of its own."""
+    one = {"gen_ai.response.id": "r1"}
+    first = traces(
+        within(1, 0, DECORATED), within(2, 1, used(42, 17, **one, **{"gen_ai.input.messages": ASKED}))
+    )
+    second = traces(
+        within(3, 0, DECORATED, trace=2), within(4, 3, used(42, 17, **one), trace=2), scope="another"
+    )
+
+    with holding(tmp_path, first, second) as it:
+        assert by_both(it, id_of(1))["input_tokens"] == 42
+        assert by_both(it, id_of(3, 2))["input_tokens"] is None
+        assert it.rows("SELECT decision_id, duplicate_of FROM steps WHERE duplicate_of IS NOT NULL") == [
+            (id_of(4, 2), id_of(2))
+        ]
+        by_model = Decisions(Reader(it.ledger), it.ingest).list([("model", "m")])["items"]
+        assert [item["decision_id"] for item in by_model] == [id_of(1)]
+
+
 def test_what_an_inner_decision_used_is_its_own(tmp_path):
     spans = [within(1, 0, DECORATED), within(2, 1, DECORATED), within(3, 2, used(42, 17))]
 
@@ -180,7 +200,7 @@ def test_sql_and_api_agree_on_forests_of_any_shape(tmp_path, seed):
             attributes = used(rng.randrange(5), rng.randrange(5))
             attributes["gen_ai.request.model"] = rng.choice("mn")
             if rng.random() < 0.7:
-                attributes["gen_ai.response.id"] = f"r{rng.randrange(3)} of {trace}"
+                attributes["gen_ai.response.id"] = f"r{rng.randrange(3)} of {trace if seed % 2 else 'all'}"
             if rng.random() < 0.5:
                 attributes["gen_ai.input.messages"] = ASKED
         start = rng.randrange(0, 50)

@@ -73,6 +73,17 @@ def test_credentials_that_were_not_stored_are_counted_and_items_that_no_dialect_
         assert 0 == found["loopgrid_items_unmapped_total",]
 
 
+def test_items_with_fields_that_nothing_reads_are_counted(tmp_path: Path) -> None:
+    strange, record = chat(1), log_record()
+    strange.MergeFromString(b"\xc0\x3e\x07")
+    record.MergeFromString(b"\xc0\x3e\x07")
+    with running_server(tmp_path) as server:
+        assert 200 == send(server, traces(strange, chat(2)))
+        assert 200 == send(server, logs(record, log_record(2)), "logs")
+
+        assert 2 == scraped(server.api)["loopgrid_items_with_unknown_fields_total",]
+
+
 def test_the_ledger_tells_its_size_and_its_latency(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         for number in (1, 2, 3):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import grpc
 import httpx
@@ -70,6 +72,22 @@ def test_a_key_that_is_not_good_is_refused_on_each_door_and_leaves_an_audit_row(
     assert [row["door"] for row in refused] == doors
     assert {row["address"] for row in refused} == {"127.0.0.1"}
     assert {row["key_id"] for row in refused} == {None}
+
+
+@pytest.mark.parametrize("port", ["otlp_http", "api"])
+@pytest.mark.parametrize("bad", ["missing", "wrong"])
+def test_a_bad_key_is_refused_before_a_byte_of_the_body_has_come(shared: House, bad, port):
+    """Nothing is read or expanded for a stranger: the body never comes, and the answer does."""
+    address = urlsplit(getattr(shared.server, port))
+    lines = ["POST /v1/traces HTTP/1.1", "host: localhost", "content-length: 60000000"]
+    lines += ["content-type: application/x-protobuf", "content-encoding: gzip"]
+    lines += [f"{name}: {value}" for name, value in shared.headers(bad).items()]
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = connection.recv(65_536)
+
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"www-authenticate: Bearer" in answer
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Misconfigured
@@ -164,6 +165,61 @@ def test_a_second_server_killed_and_restarted_mid_stream_misses_nothing(tmp_path
             assert len(sql(first, SPANS)) == 60
     finally:
         second.stop()
+
+
+@pytest.mark.crash
+def test_a_server_killed_while_it_passes_on_has_what_it_acknowledged_and_passes_on_nothing_else(
+    backend: OtlpReceiver, tmp_path: Path
+):
+    """What waits for the backend is memory (the guide says so); what was acknowledged is not."""
+    acknowledged: list[int] = []
+    first_of_round = 1
+    for answers in (1, 20):
+        first = start_server(tmp_path, arguments=["--forward", backend.url])
+        numbers = range(first_of_round, first_of_round + 60)
+        enough = threading.Event()
+
+        with held(backend, 2):
+            sending = threading.Thread(target=_sender, args=(first, numbers, acknowledged, answers, enough))
+            sending.start()
+            assert enough.wait(60)
+            first.kill()
+            sending.join(60)
+        first_of_round += 60
+
+    with running_server(tmp_path, arguments=["--forward", backend.url]) as server:
+        stored = {int(row[1], 16) for row in sql(server, SPANS)}
+        send(server, range(1_000, 1_003))
+        eventually(lambda: _passed_on(backend) >= {1_000, 1_001, 1_002}, "what comes after is passed on")
+
+    assert stored >= set(acknowledged)
+    assert _passed_on(backend) <= stored | {1_000, 1_001, 1_002}
+
+
+def _sender(
+    server: RunningServer, numbers: range, acknowledged: list[int], answers: int, enough: threading.Event
+) -> None:
+    """Sends until nobody answers any more; says when it has had some answers."""
+    for number in numbers:
+        try:
+            post(f"{server.otlp_http}/v1/traces", traces(chat(number)))
+        except OSError:
+            return
+        acknowledged.append(number)
+        if number - numbers.start + 1 >= answers:
+            enough.set()
+
+
+def _passed_on(backend: OtlpReceiver) -> set[int]:
+    """Numbers of the spans that the backend was sent."""
+    requests = [ExportTraceServiceRequest.FromString(request.body) for request in list(backend.requests)]
+    return {
+        int.from_bytes(item.span_id, "big")
+        for request in requests
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for item in scope.spans
+    }
 
 
 def test_a_backend_that_hangs_costs_neither_ingestion_nor_the_stop(backend, tmp_path):

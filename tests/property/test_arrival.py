@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.ledgers import House, house
+from tests.support.spans import SECOND_NS, START_NS, span, traces
 
 EMITTERS = Path(__file__).resolve().parents[1] / "data" / "emitters"
 OF_ARRIVAL = {"recorded_at", "commit_id", "digest", "position", "content_salt"}
@@ -28,10 +29,10 @@ def one_by_one(folder: Path) -> list[Request]:
         sent = ExportTraceServiceRequest.FromString(path.read_bytes())
         for resource in sent.resource_spans:
             for scope in resource.scope_spans:
-                for span in scope.spans:
+                for item in scope.spans:
                     alone = ExportTraceServiceRequest()
                     around = alone.resource_spans.add(resource=resource.resource)
-                    around.scope_spans.add(scope=scope.scope).spans.append(span)
+                    around.scope_spans.add(scope=scope.scope).spans.append(item)
                     found.append(("traces", alone.SerializeToString()))
     for path in sorted(folder.glob("*-logs.pb")):
         logged = ExportLogsServiceRequest.FromString(path.read_bytes())
@@ -95,6 +96,65 @@ def test_the_order_of_arrival_changes_no_decision(tmp_path: Path) -> None:
     assert len(seen[0]) > len(ARRIVALS)
     for other in seen[1:]:
         assert other == seen[0]
+
+
+def of_three_services() -> list[Request]:
+    """A decision, an agent, calls and a tool of one trace; the clock of one service is an hour slow."""
+    decision = {"loopgrid.record.version": 1, "loopgrid.decision.type": "reply"}
+    call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 5}
+    asked = '[{"role":"user","parts":[{"type":"text","content":"x"}]}]'
+    placed = (
+        ("shop", 1, 0, decision, 0),
+        ("agents", 2, 1, {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}, -3_600),
+        ("agents", 3, 2, {**call, "gen_ai.response.id": "r", "gen_ai.input.messages": asked}, -3_600),
+        ("gateway", 4, 3, {**call, "gen_ai.response.id": "r"}, 0),
+        ("gateway", 5, 2, call, 0),
+        ("shop", 6, 1, {"gen_ai.operation.name": "execute_tool"}, 0),
+        ("shop", 7, 0, call, 0),
+    )
+    return [
+        (
+            "traces",
+            traces(
+                span(
+                    number,
+                    trace_id=(1).to_bytes(16, "big"),
+                    parent_span_id=parent.to_bytes(8, "big") if parent else b"",
+                    start_time_unix_nano=START_NS + skew_s * SECOND_NS,
+                    end_time_unix_nano=START_NS + (skew_s + 1) * SECOND_NS,
+                    attributes=attributes,
+                ),
+                service=service,
+                scope=service,
+            ),
+        )
+        for service, number, parent, attributes, skew_s in placed
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_interleaved_services_with_slow_clocks_zero_ids_and_changed_copies_make_the_same_decisions(
+    tmp_path: Path, seed: int
+) -> None:
+    """A changed copy never takes the place of what came first; an id of zeros costs itself alone."""
+    chance = random.Random(seed)
+    parts = of_three_services()
+    changed = traces(span(7, trace_id=(1).to_bytes(16, "big"), name="another"))
+    zero = traces(span(8, trace_id=bytes(16)), span(9, span_id=bytes(8)))
+    seen = []
+    for number, arrange in enumerate((as_sent, resent_in_other_batches)):
+        with house(tmp_path, file=f"{number}.duckdb") as it:
+            arranged = arrange(parts, chance)
+            refused = it.ingest.traces_blocking(zero)
+            send(it, arranged)
+            conflict = it.ingest.traces_blocking(changed)
+            seen.append(decisions(it))
+
+            assert (refused.rejected, conflict.conflicts, conflict.stored) == (2, 1, 0)
+            assert (it.count("conflicts"), it.count("quarantine"), it.count("spans")) == (1, 2, len(parts))
+
+    assert seen[0] == seen[1]
+    assert len(seen[0]) > 1
 
 
 CALLS = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from loopgrid_collector.dialects.anthropic import ANTHROPIC
-from loopgrid_collector.dialects.genai import GENAI
+from loopgrid_collector.dialects.genai import GENAI, LITELLM_CALLBACK
 from loopgrid_collector.dialects.google_adk import GOOGLE_ADK
 from loopgrid_collector.dialects.langchain import LANGSMITH
 from loopgrid_collector.dialects.langfuse import LANGFUSE
@@ -19,6 +19,8 @@ from loopgrid_collector.dialects.microsoft import AGENT_FRAMEWORK, SEMANTIC_KERN
 from loopgrid_collector.dialects.mlflow import MLFLOW
 from loopgrid_collector.dialects.openai_agents import OPENAI_AGENTS
 from loopgrid_collector.dialects.openinference import (
+    GENERATION_NAMES_REQUESTED,
+    NAMES_ANSWERED,
     NAMES_REQUESTED,
     OPENAI_AGENTS_RESPONSE,
     OPENINFERENCE,
@@ -48,10 +50,13 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     AGENT_FRAMEWORK,
     OPENAI_AGENTS,
     NAMES_REQUESTED,
+    NAMES_ANSWERED,
     OPENAI_AGENTS_RESPONSE,
+    GENERATION_NAMES_REQUESTED,
+    LITELLM_CALLBACK,
 )
 """In order of precedence. Strands goes before OpenTelemetry: it writes other content under the same names.
-The last two state no field and name no span: they say which spans others read in another way."""
+The last five state no field and name no span: they say which spans others read in another way."""
 
 NAMED_FIRST: Final[tuple[str, ...]] = (
     "loopgrid",
@@ -70,7 +75,10 @@ NAMED_FIRST: Final[tuple[str, ...]] = (
     "traceloop",
     "genai",
     "openinference_requested",
+    "openinference_answered",
     "openinference_openai_agents",
+    "openinference_generation",
+    "litellm_callback",
 )
 """Which dialect a span that speaks several is said to speak: the most particular one."""
 

@@ -57,6 +57,7 @@ class SpanFacts:
         resource_service: ``service.name`` of the resource; null where absent.
         dropped_attributes: how many attributes the sender says it dropped.
         dropped_events: how many events it says it dropped.
+        unknown_fields: whether it came with fields that nothing here reads.
     """
 
     name: pa.StringArray
@@ -67,6 +68,7 @@ class SpanFacts:
     resource_service: pa.StringArray
     dropped_attributes: npt.NDArray[np.int64]
     dropped_events: npt.NDArray[np.int64] | None = None
+    unknown_fields: Mask | None = None
 
 
 class Spans:

@@ -12,6 +12,11 @@ _RESPONSE_MODEL_IN_REQUEST: Final = ("openinference", "mlflow")
 
 _CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
+_OWN_ID_FOR_RESPONSE: Final = "litellm_callback"
+
+LITELLM_CALLBACK: Final = Dialect(name=_OWN_ID_FOR_RESPONSE, marks=Marks(scopes=("litellm",)))
+"""LiteLLM's own callback: it gives its own id of a failed call, which has no response, as the response's."""
+
 GENAI: Final = Dialect(
     name="genai",
     marks=Marks(prefixes=("gen_ai.",)),
@@ -66,7 +71,10 @@ GENAI: Final = Dialect(
             Source(Key.FINISH_REASONS, parser="finish_reasons"),
             Source("gen_ai.response.finish_reason", parser="finish_reasons"),
         ),
-        "response_id": (Source(Key.RESPONSE_ID),),
+        "response_id": (
+            Source(Key.RESPONSE_ID, unless=(_OWN_ID_FOR_RESPONSE,)),
+            Source(Key.RESPONSE_ID, only=_OWN_ID_FOR_RESPONSE, failed=False),
+        ),
         "error_type": (Source(Key.ERROR_TYPE, parser="class_name"),),
         "session_id": (Source("gen_ai.conversation.id"), Source(Key.SESSION_ID)),
         "user_id": (Source(Key.USER_ID), Source("enduser.id")),

@@ -18,6 +18,8 @@ code                         meaning
 ``incomplete_stream``        the answer broke off, or nobody read it to its end
 ``end_unknown``              an answer began, and nothing on the span says that it came to its end
 ``kind_inferred``            nothing on the span says what it is; its messages do
+``unknown_fields``           the sender wrote fields that this release does not know; they are kept
+                             unread, as ``$unknown_fields``
 ``continued``                the provider holds the earlier part of the conversation
 ===========================  ==================================================================
 """
@@ -37,6 +39,7 @@ from loopgrid_collector.dialects.recognise import Recognised, capture_off
 from loopgrid_collector.otlp.scrub import SCRUBBED, is_secret
 
 CONTINUED: Final = "continued"
+UNKNOWN_FIELDS: Final = "unknown_fields"
 INCOMPLETE_STREAM: Final = "incomplete_stream"
 
 _PREVIOUS_RESPONSE: Final = "gen_ai.request.previous_response.id"
@@ -125,6 +128,13 @@ def note_scrubbed(spans: Spans) -> None:
         if is_secret(key):
             for row in np.flatnonzero(equal(spans.attributes.text(key), SCRUBBED)).tolist():
                 spans.lose(row, f"scrubbed:{key}")
+
+
+def note_unknown(spans: Spans) -> None:
+    """Flag spans that hold fields which nothing here reads."""
+    if spans.facts.unknown_fields is not None:
+        for row in np.flatnonzero(spans.facts.unknown_fields).tolist():
+            spans.lose(row, UNKNOWN_FIELDS)
 
 
 def note_dropped(spans: Spans, interesting: Mask) -> None:

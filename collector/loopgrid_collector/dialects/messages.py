@@ -195,7 +195,7 @@ def _unserialised(value: dict[str, Any]) -> dict[str, Any]:
         inner.pop("id", None)
         return {"role": str(kind).removesuffix("MessageChunk").lower(), **inner}
     kind, data = value.get("type"), value.get("data")
-    if "role" in value or kind not in _LANGCHAIN_TYPES:
+    if "role" in value or not (isinstance(kind, str) and kind in _LANGCHAIN_TYPES):
         return value
     return {
         "role": kind,

@@ -32,6 +32,7 @@ from loopgrid_collector.dialects.losses import (
     note_dropped,
     note_scrubbed,
     note_stream_losses,
+    note_unknown,
     streamed,
 )
 from loopgrid_collector.dialects.recognise import Recognised, recognise
@@ -39,7 +40,7 @@ from loopgrid_collector.otlp.attributes import Attributes
 
 __all__ = ["MAPPING_VERSION", "LogFacts", "SpanFacts", "normalise_logs", "normalise_spans"]
 
-MAPPING_VERSION: Final = 4
+MAPPING_VERSION: Final = 5
 """Version of the mapping from attributes to the decision record."""
 
 _TEXTS: Final = {
@@ -171,6 +172,7 @@ def normalise_spans(attributes: Attributes, facts: SpanFacts) -> dict[str, pa.Ar
     note_content_losses(spans, recognised, calls, body, answer)
     note_dropped(spans, decisive)
     note_scrubbed(spans)
+    note_unknown(spans)
 
     columns["mapping_version"] = pa.array(np.full(spans.rows, MAPPING_VERSION, dtype=np.int32))
     columns["kind"] = recognised.kind

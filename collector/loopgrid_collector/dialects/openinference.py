@@ -18,7 +18,9 @@ from loopgrid_collector.dialects.table import (
 
 _SWITCH: Final = "OPENINFERENCE_HIDE_INPUTS=false and OPENINFERENCE_HIDE_OUTPUTS=false"
 _REQUESTED: Final = "openinference_requested"
+_ANSWERED: Final = "openinference_answered"
 _RESPONSE_AS_PARAMETERS: Final = "openinference_openai_agents"
+_GENERATION: Final = "openinference_generation"
 
 _NO_PARAMETERS: Final = REQUEST_BODY | {
     # Fields of LangChain's and LlamaIndex's model objects.
@@ -47,6 +49,26 @@ NAMES_REQUESTED: Final = Dialect(
 )
 """Instrumentations that write the requested model under ``llm.model_name``, where the others write the one
 that answered."""
+
+NAMES_ANSWERED: Final = Dialect(
+    name=_ANSWERED,
+    marks=Marks(
+        scope_prefixes=("openinference.instrumentation.bedrock",),
+        span_names=("bedrock.invoke_model",),
+        beside=("llm.system",),
+    ),
+)
+"""Claude's messages through Bedrock's older door: the one kind of its spans that says whose model it is,
+and the one that takes the model's name from the answer."""
+
+GENERATION_NAMES_REQUESTED: Final = Dialect(
+    name=_GENERATION,
+    marks=Marks(
+        scope_prefixes=("openinference.instrumentation.openai_agents",),
+        span_names=("generation",),
+    ),
+)
+"""Chat completions of OpenAI Agents: unlike its responses they name the model that was asked for."""
 
 OPENAI_AGENTS_RESPONSE: Final = Dialect(
     name=_RESPONSE_AS_PARAMETERS,
@@ -92,12 +114,14 @@ OPENINFERENCE: Final = Dialect(
             Source("llm.invocation_parameters", path=("model",), unless=(_RESPONSE_AS_PARAMETERS,)),
             Source("input.value", path=("model",), only="openinference"),
             # What answered stands under this name, unless nothing did or the scope is one of those below.
-            Source("llm.model_name", only=_REQUESTED, failed=False),
+            Source("llm.model_name", only=_REQUESTED, unless=(_ANSWERED,), failed=False),
+            Source("llm.model_name", only=_GENERATION, failed=False),
             Source("llm.model_name", only="openinference", failed=True),
         ),
         "model_response_name": (
             Source("llm.response.model_name"),
-            Source("llm.model_name", unless=(_REQUESTED,), failed=False),
+            Source("llm.model_name", only=_ANSWERED, failed=False),
+            Source("llm.model_name", unless=(_REQUESTED, _GENERATION), failed=False),
             Source("decision.response.model_name"),
             Source("decision.model_name"),
             Source("embedding.model_name"),

@@ -37,12 +37,13 @@ def tool_call(call_id: Any, name: Any, arguments: Any) -> Part:
         # A model can write arguments that are no JSON, and a cut stream leaves half of them.
         with suppress(UnreadableError):
             arguments = read_json(arguments)
-    return present({"type": "tool_call", "id": call_id, "name": name, "arguments": arguments})
+    # Gemini's calls have no id, and some of who records them write an empty one.
+    return present({"type": "tool_call", "id": call_id or None, "name": name, "arguments": arguments})
 
 
 def tool_response(call_id: Any, response: Any) -> Part:
     """What a tool gave back."""
-    return present({"type": "tool_call_response", "id": call_id, "response": response})
+    return present({"type": "tool_call_response", "id": call_id or None, "response": response})
 
 
 def media(modality: str, location: Any, mime_type: Any = None) -> Part:

@@ -127,7 +127,14 @@ def _marked(spans: Spans, scopes: _Scopes, marks: Marks) -> Mask:
         if key.startswith(marks.prefixes) and not mask.all():
             mask |= spans.attributes.has(key)
     hits = [name in marks.scopes or name.startswith(marks.scope_prefixes) for name in scopes.names]
-    return mask | np.array(hits, dtype=np.bool_)[scopes.index] if any(hits) else mask
+    if not any(hits):
+        return mask
+    of_scope = np.array(hits, dtype=np.bool_)[scopes.index]
+    if marks.span_names:
+        of_scope &= true(pc.is_in(spans.facts.name, pa.array(marks.span_names, TEXT)))
+    for key in marks.beside:
+        of_scope &= spans.attributes.has(key)
+    return mask | of_scope
 
 
 def _dialects(spans: Spans, speaks: dict[str, Mask]) -> pa.StringArray:

@@ -21,17 +21,21 @@ REQUEST_BODY: Final = REQUEST_CONTENT | {"model", "instructions", "system", "too
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What shows that a span speaks a dialect: any one of these is enough.
+    """What shows that a span speaks a dialect: a scope, a key or a beginning of a key is enough.
 
     Attributes:
         scopes: instrumentation scope names, exact.
         scope_prefixes: beginnings of instrumentation scope names.
+        span_names: names of the spans to which the scope applies; none: all.
+        beside: attribute keys that a span must carry for the scope to apply.
         keys: attribute keys.
         prefixes: beginnings of attribute keys.
     """
 
     scopes: tuple[str, ...] = ()
     scope_prefixes: tuple[str, ...] = ()
+    span_names: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
 

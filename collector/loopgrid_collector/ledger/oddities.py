@@ -1,4 +1,4 @@
-"""Stored items that no dialect could read, and credentials that were not stored: counted after the commit.
+"""Stored items that hold what nothing here reads, credentials that were not stored: counted after the commit.
 
 They are read from the ledger when somebody asks, and so cost ingest nothing.
 """
@@ -15,7 +15,7 @@ from loopgrid_collector.errors import StorageTrouble
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.statements import QUERIES
 
-NAMES: Final = ("unmapped", "scrubbed")
+NAMES: Final = ("unmapped", "scrubbed", "unknown_fields")
 
 
 class Oddities:
@@ -29,7 +29,7 @@ class Oddities:
         self._counts = dict.fromkeys(NAMES, 0)
 
     def read(self) -> Mapping[str, int]:
-        """Items stored with mapping version 0, and attribute values of credentials, by name.
+        """Items of mapping version 0, attribute values of credentials, items with unknown fields, by name.
 
         Reads the commits since the last time. While the storage is in trouble the counts stay as they are.
         """

@@ -100,11 +100,15 @@ CHECKPOINT ledger;
 -- What a range of commits stored and a later release may read better, or hid.
 SELECT
     count(*) FILTER (mapping_version = 0) AS unmapped,
-    coalesce(sum(len(list_filter(lossiness, lambda code: starts_with(code, 'scrubbed:')))), 0)::BIGINT AS scrubbed
+    coalesce(sum(len(list_filter(lossiness, lambda code: starts_with(code, 'scrubbed:')))), 0)::BIGINT AS scrubbed,
+    count(*) FILTER (strange) AS unknown_fields
 FROM (
-    SELECT mapping_version, lossiness FROM store.spans WHERE commit_id > $after AND commit_id <= $until
+    SELECT mapping_version, lossiness, list_contains(lossiness, 'unknown_fields') AS strange
+    FROM store.spans WHERE commit_id > $after AND commit_id <= $until
     UNION ALL
-    SELECT mapping_version, NULL FROM store.logs WHERE commit_id > $after AND commit_id <= $until
+    SELECT mapping_version, NULL, starts_with(attributes, '{"$unknown_fields":')
+        OR starts_with(resource, '{"$unknown_fields":') OR starts_with(scope, '{"$unknown_fields":')
+    FROM store.logs WHERE commit_id > $after AND commit_id <= $until
 );
 
 -- name: quack_views

@@ -20,14 +20,17 @@ from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from loopgrid_collector.dialects.normalise import COLUMNS, MAPPING_VERSION
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.ledger.records import Append, Entry, sealed_entries, uuids
 from loopgrid_collector.ledger.statements import QUERIES
 from loopgrid_collector.mapping import UNMAPPED, span_columns
+from loopgrid_collector.otlp import unknown
 from loopgrid_collector.otlp.decode import Batch, attributes_of_spans
 from loopgrid_collector.otlp.stored import payloads_of_json
 
@@ -128,11 +131,20 @@ def _made_anew(table: pa.Table) -> dict[str, pa.Array]:
             payloads=payloads,
             scope_name=pa.array(scopes, pa.string()),
             service_name=table.column("service_name").combine_chunks(),
+            unknown=_unknown(table),
             request=np.zeros(len(table), dtype=np.int64),
             refused=[],
             refused_request=[],
         )
     )
+
+
+def _unknown(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which rows, resources or scopes hold fields that were not known when they were received."""
+    mask = np.zeros(len(table), dtype=np.bool_)
+    for name in ("attributes", "resource", "scope"):
+        mask |= pc.starts_with(table.column(name), pattern=unknown.PREFIX).to_numpy()
+    return mask
 
 
 def _compare(table: pa.Table, made: dict[str, pa.Array], report: Report) -> list[int]:

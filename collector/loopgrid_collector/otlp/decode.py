@@ -21,14 +21,14 @@ import numpy.typing as npt
 import ptars
 import pyarrow as pa
 import pyarrow.compute as pc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from loopgrid_collector.errors import Undecodable
-from loopgrid_collector.otlp import json_decode, scrub, values
+from loopgrid_collector.otlp import json_decode, scrub, unknown, values
 from loopgrid_collector.otlp.attributes import Attributes
 from loopgrid_collector.otlp.envelope import Envelope, cut
 
@@ -71,6 +71,7 @@ class Batch:
         payloads: each row's own bytes.
         scope_name: per row, the instrumentation scope's name.
         service_name: per row, ``service.name`` of the resource; null where absent.
+        unknown: per row, whether it, its resource or its scope holds fields that are not known.
         request: per row, the index of the request that held it.
         refused: everything else that the requests held.
         refused_request: per refused item, the index of the request that held it.
@@ -81,6 +82,7 @@ class Batch:
     payloads: pa.BinaryArray
     scope_name: pa.StringArray
     service_name: pa.StringArray
+    unknown: Mask
     request: Index
     refused: list[Refused]
     refused_request: list[int]
@@ -97,7 +99,7 @@ def decode_traces(*bodies: bytes) -> Batch:
     Raises:
         Undecodable: at least one of them is not one; it is not said which.
     """
-    return _decode(bodies, _Form("traces", _SPAN, _span_faults, _span_columns))
+    return _decode(bodies, _Form("traces", Span, _SPAN, unknown.suspects_among, _span_faults, _span_columns))
 
 
 def decode_logs(*bodies: bytes) -> Batch:
@@ -106,7 +108,7 @@ def decode_logs(*bodies: bytes) -> Batch:
     Raises:
         Undecodable: at least one of them is not one; it is not said which.
     """
-    return _decode(bodies, _Form("logs", _LOG, _log_faults, _log_columns))
+    return _decode(bodies, _Form("logs", LogRecord, _LOG, _all_suspect, _log_faults, _log_columns))
 
 
 _Columns = Callable[[pa.RecordBatch, pa.BinaryArray], dict[str, pa.Array]]
@@ -117,7 +119,9 @@ class _Form:
     """How the items of one signal are read."""
 
     signal: str
+    message: type[Message]
     handler: Any
+    suspects: Callable[[pa.RecordBatch, pa.BinaryArray], tuple[Mask, Mask]]
     faults: Callable[[pa.RecordBatch], list[tuple[str, Mask]]]
     columns: _Columns
 
@@ -129,6 +133,7 @@ class _Read:
     kept: Mask
     attributes: Attributes
     columns: dict[str, pa.Array]
+    unknown: dict[int, str]
     refused: list[tuple[int, Refused]]
 
 
@@ -149,7 +154,7 @@ def _decode(bodies: Sequence[bytes], form: _Form) -> Batch:
 
     scope = pa.array(envelope.scope[places], pa.int64())
     columns = read.columns
-    columns["attributes"] = read.attributes.objects()
+    columns["attributes"] = _with_unknown(read.attributes.objects(), read.unknown)
     columns["resource"] = pa.array(surroundings.resource, pa.string()).take(scope)
     columns["scope"] = pa.array(surroundings.scope, pa.string()).take(scope)
     return Batch(
@@ -158,6 +163,7 @@ def _decode(bodies: Sequence[bytes], form: _Form) -> Batch:
         payloads=_chosen(items, read.kept),
         scope_name=pa.array(surroundings.scope_name, pa.string()).take(scope),
         service_name=pa.array(surroundings.service_name, pa.string()).take(scope),
+        unknown=_marked(read.unknown, np.array(surroundings.unknown, dtype=np.bool_)[envelope.scope[places]]),
         request=envelope.request[places],
         refused=[item for _, item in refused],
         refused_request=[int(envelope.request[place]) for place, _ in refused],
@@ -191,7 +197,27 @@ def _read(items: pa.BinaryArray, form: _Form) -> _Read:
     attributes = Attributes(decoded.column("attributes"))
     attributes.scrub()
     attributes.read_nested()
-    return _Read(~bad, attributes, form.columns(decoded, items), refused)
+    found = unknown.of_items(form.message, items, *form.suspects(decoded, items))
+    return _Read(~bad, attributes, form.columns(decoded, items), found, refused)
+
+
+def _all_suspect(batch: pa.RecordBatch, _: pa.BinaryArray) -> tuple[Mask, Mask]:
+    """Log records are parsed one by one anyway, for their bodies."""
+    return np.ones(len(batch), dtype=np.bool_), np.zeros(len(batch), dtype=np.bool_)
+
+
+def _with_unknown(objects: pa.StringArray, found: dict[int, str]) -> pa.StringArray:
+    if not found:
+        return objects
+    texts = objects.to_pylist()
+    for row, text in found.items():
+        texts[row] = unknown.with_kept(texts[row], text)
+    return pa.array(texts, pa.string())
+
+
+def _marked(found: dict[int, str], around: Mask) -> Mask:
+    around[list(found)] = True
+    return around
 
 
 def _not_too_many(bad: Mask, faults: Sequence[tuple[str, Mask]]) -> None:
@@ -265,12 +291,13 @@ class _Surroundings:
     scope: list[str]
     scope_name: list[str]
     service_name: list[str | None]
+    unknown: list[bool]
 
 
 def _surroundings(envelope: Envelope, signal: str) -> tuple[_Surroundings, Mask, list[tuple[int, Refused]]]:
     # Exporters repeat themselves: requests decoded together mostly share resource and scope.
     resource_of, scope_of = cache(_resource), cache(_scope)
-    found = _Surroundings([], [], [], [])
+    found = _Surroundings([], [], [], [], [])
     broken = np.zeros(len(envelope.scopes), dtype=np.bool_)
     for position, (owner, payload, schema_url) in enumerate(envelope.scopes):
         resource, scope = resource_of(*envelope.resources[owner]), scope_of(payload, schema_url)
@@ -279,6 +306,9 @@ def _surroundings(envelope: Envelope, signal: str) -> tuple[_Surroundings, Mask,
         found.service_name.append(resource[1] if resource else None)
         found.scope.append(scope[0] if scope else "")
         found.scope_name.append(scope[1] if scope else "")
+        found.unknown.append(
+            any(around and around[0].startswith(unknown.PREFIX) for around in (resource, scope))
+        )
     lost = broken[envelope.scope]
     reason = "the resource or scope around the item cannot be read"
     refused = [
@@ -310,7 +340,9 @@ def _resource(payload: bytes, schema_url: str) -> tuple[str, str | None] | None:
         members.append(("entities", "[" + ",".join(entities) + "]"))
     service = next((kv.value for kv in resource.attributes if kv.key == "service.name"), None)
     named = service is not None and service.WhichOneof("value") == "string_value"
-    return values.map_json(members), service.string_value if service is not None and named else None
+    service_name = service.string_value if service is not None and named else None
+    text = unknown.with_kept(values.map_json(members), unknown.kept(resource))
+    return text, service_name
 
 
 def _scope(payload: bytes, schema_url: str) -> tuple[str, str] | None:
@@ -327,7 +359,8 @@ def _scope(payload: bytes, schema_url: str) -> tuple[str, str] | None:
         ("attributes", _attributes_json(scope.attributes)),
         *_optional_members(schema_url, scope.dropped_attributes_count),
     ]
-    return values.map_json(members), scope.name
+    name = scope.name
+    return unknown.with_kept(values.map_json(members), unknown.kept(scope)), name
 
 
 def _optional_members(schema_url: str, dropped: int) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ item cannot spoil its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from loopgrid_collector.errors import Undecodable
+from loopgrid_collector.otlp import unknown
 
 MAX_SURROUNDINGS: Final = 100_000
 """Resources and scopes of one request."""
@@ -106,6 +107,21 @@ def cut(bodies: Sequence[bytes]) -> Envelope:
     return _from_messages(bodies)
 
 
+class _Own:
+    """What a message on the way holds itself.
+
+    Attributes:
+        fields: tag → where its content lies.
+        strange: fields that are not known, as they came.
+    """
+
+    __slots__ = ("fields", "strange")
+
+    def __init__(self) -> None:
+        self.fields: dict[int, tuple[int, int]] = {}
+        self.strange = bytearray()
+
+
 class _Walk:
     """Where the items of one body lie, and what stands around them.
 
@@ -135,8 +151,8 @@ class _Walk:
             self.regular = False
 
     def _request(self) -> None:
-        for start, end in self._members(0, len(self.body), _INWARDS[0], {}):
-            own: dict[int, tuple[int, int]] = {}
+        for start, end in self._members(0, len(self.body), _INWARDS[0], _Own()):
+            own = _Own()
             owner = len(self.resources)
             self.resources.append((b"", ""))
             self._check_surroundings()
@@ -145,7 +161,7 @@ class _Walk:
             self.resources[owner] = self._surroundings(own)
 
     def _scope(self, owner: int, start: int, end: int) -> None:
-        own: dict[int, tuple[int, int]] = {}
+        own = _Own()
         before = len(self.starts)
         # The one loop that turns for every item; as plain as it can be.
         starts, ends = self.starts.append, self.ends.append
@@ -164,14 +180,13 @@ class _Walk:
         if len(self.scopes) + len(self.resources) > MAX_SURROUNDINGS:
             raise _too_many()
 
-    def _surroundings(self, own: Mapping[int, tuple[int, int]]) -> tuple[bytes, str]:
-        start, end = own.get(_OWN, (0, 0))
-        url_start, url_end = own.get(_SCHEMA_URL, (0, 0))
-        return self.body[start:end], self.body[url_start:url_end].decode()
+    def _surroundings(self, own: _Own) -> tuple[bytes, str]:
+        start, end = own.fields.get(_OWN, (0, 0))
+        url_start, url_end = own.fields.get(_SCHEMA_URL, (0, 0))
+        around = unknown.around_field(bytes(own.strange)) if own.strange else b""
+        return around + self.body[start:end], self.body[url_start:url_end].decode()
 
-    def _members(
-        self, at: int, end: int, inwards: int, own: dict[int, tuple[int, int]]
-    ) -> Iterator[tuple[int, int]]:
+    def _members(self, at: int, end: int, inwards: int, own: _Own) -> Iterator[tuple[int, int]]:
         """Where the fields that lead inwards lie; the message's own fields are put into ``own``.
 
         Ends early where the bytes are no message.
@@ -184,7 +199,9 @@ class _Walk:
             tag = body[at]
             at += 1
             if tag & 7 != _LENGTH or tag >= _MORE:
-                at = self._skip(at - 1)
+                begun = at - 1
+                at = self._skip(begun)
+                own.strange += body[begun:at]
                 continue
             size = body[at]
             at += 1
@@ -197,8 +214,10 @@ class _Walk:
             if tag == inwards:
                 yield at, stop
             elif tag in (_OWN, _SCHEMA_URL):
-                self.regular = self.regular and tag not in own
-                own[tag] = (at, stop)
+                self.regular = self.regular and tag not in own.fields
+                own.fields[tag] = (at, stop)
+            else:
+                own.strange += unknown.raw_field(tag, body[at:stop])
             at = stop
         self.regular = self.regular and at == end
 

@@ -3,8 +3,8 @@
 OTLP/JSON is proto3 JSON with ids in hexadecimal and enums as integers. The generic parser of the
 protobuf runtime takes a hexadecimal id for base64 and stores other bytes, so the mapping is done here,
 from the message descriptors: whatever field OTLP has, this knows, under its camelCase and its snake_case
-name. Unknown fields are ignored, ``null`` means absent, integers are exact or refused, of a key that
-occurs twice in one object the last one counts.
+name. Unknown members are passed on as an unknown field (``unknown``), ``null`` means absent, integers are
+exact or refused, of a key that occurs twice in one object the last one counts.
 
 The wire bytes are written directly, in the order of the field numbers and without default values, which
 is what the runtime would write. A span or log record that does not fit costs itself alone: its place is
@@ -31,6 +31,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from loopgrid_collector.errors import Undecodable
+from loopgrid_collector.otlp import unknown
 from loopgrid_collector.otlp.json_scalars import (
     SCALARS,
     Refused,
@@ -203,9 +204,13 @@ def _message(descriptor: Descriptor) -> Write:
             fields.update(_fields(descriptor))
         written: dict[int, bytes] = {}
         chosen: dict[str, str] = {}
+        strange: dict[str, Any] = {}
         for key, item in value.items():
+            if item is None:
+                continue
             field = fields.get(key)
-            if field is None or item is None:
+            if field is None:
+                strange[key] = item
                 continue
             if field.choice is not None and chosen.setdefault(field.choice, field.name) != field.name:
                 raise Refused(f"only one of {chosen[field.choice]} and {field.name} can be set")
@@ -214,9 +219,20 @@ def _message(descriptor: Descriptor) -> Write:
             except Refused as refused:
                 refused.steps.append("." + key)
                 raise
-        return b"".join([written[number] for number in sorted(written)])
+        known = b"".join([written[number] for number in sorted(written)])
+        return known + unknown.json_field(_dumped(strange)) if strange else known
 
     return write
+
+
+def _dumped(members: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(members)
+    except orjson.JSONEncodeError:
+        try:
+            return json.dumps(members).encode("ascii")
+        except RecursionError:
+            raise Refused("an unknown member is nested too deep to be kept") from None
 
 
 @cache

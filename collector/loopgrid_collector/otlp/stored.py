@@ -1,6 +1,7 @@
 """Stored attributes back into the form in which they are read: the inverse of ``Attributes.objects``. Pure.
 
 Law: ``attributes_of_json(attributes.objects())`` has the same entries as ``attributes``, in the same order.
+Unknown fields, which are stored beside them, are no attributes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pyarrow as pa
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from loopgrid_collector.otlp import unknown
 from loopgrid_collector.otlp.attributes import Attributes
 from loopgrid_collector.otlp.decode import attributes_of_spans
 
@@ -27,13 +29,18 @@ def payloads_of_json(objects: Iterable[str]) -> pa.BinaryArray:
     Args:
         objects: per span, its attributes as stored: one lossless JSON object (``values``).
     """
-    spans = [Span(attributes=_members(orjson.loads(text))).SerializeToString() for text in objects]
+    spans = [Span(attributes=_members(_sent(orjson.loads(text)))).SerializeToString() for text in objects]
     return pa.array(spans, pa.binary())
 
 
 def attributes_of_json(objects: Iterable[str]) -> Attributes:
     """Attributes from how they are stored."""
     return attributes_of_spans(payloads_of_json(objects))
+
+
+def _sent(value: dict[str, Any]) -> dict[str, Any]:
+    value.pop(unknown.MEMBER, None)
+    return value
 
 
 def _members(value: dict[str, Any]) -> list[KeyValue]:

@@ -48,4 +48,4 @@ def test_a_log_record_that_a_dialect_fails_on_is_stored(
         oddities = Oddities(it.ledger)
         assert 2 == it.ingest.logs_blocking(logs(log_record(1), log_record(2))).stored
         assert [(0,), (0,)] == it.rows("SELECT mapping_version FROM store.logs")
-        assert oddities.read() == oddities.read() == {"unmapped": 2, "scrubbed": 0}
+        assert oddities.read() == oddities.read() == {"unmapped": 2, "scrubbed": 0, "unknown_fields": 0}

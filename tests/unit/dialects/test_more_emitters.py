@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.support.samples import Call, load
+from tests.support.samples import span as made
 
 EMITTERS = Path(__file__).resolve().parents[2] / "data" / "emitters"
 SYSTEM = "You answer customers of a shop."
@@ -73,8 +75,8 @@ def test_the_same_call_is_the_same_decision(emitter):
     assert seen
     for call in seen:
         assert call.answers == [("assistant", ANSWER)]
-        # Bedrock's second door names the model that answered, OpenAI Agents and Google's none that was asked.
-        assert call.model_name in {ASKED.get(emitter, "gpt-5-mini"), "claude", None}
+        # Bedrock's older door, OpenAI Agents and Google's name no model that was asked.
+        assert call.model_name in {ASKED.get(emitter, "gpt-5-mini"), None}
         assert call.input_tokens in {42, 58, None}, "Bedrock counts cached tokens apart: 42 and 16"
         assert call.output_tokens in {17, None}
 
@@ -97,6 +99,54 @@ def test_a_call_that_failed_was_asked_of_a_model_and_answered_by_none(emitter):
     for call in failed:
         assert call.model_response_name is None
         assert call.model_name
+
+
+def test_bedrocks_older_door_names_the_model_that_answered_and_none_that_was_asked():
+    named = {(call.model_name, call.model_response_name) for call in calls("openinference-bedrock")}
+
+    assert named == {("anthropic.claude-sonnet-4", None), (None, "claude")}
+
+
+def test_a_generation_of_openai_agents_names_the_model_that_was_asked_and_a_response_the_one_that_answered():
+    named = {
+        (call.name, call.model_name, call.model_response_name)
+        for call in calls("openinference-openai-agents")
+        if call.output
+    }
+
+    assert named == {
+        ("response", None, "gpt-5-mini-2026-08-07"),
+        ("generation", "gpt-5-mini", None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("scope", "failed", "response_id", "incomplete"),
+    [("litellm", True, None, False), ("litellm", False, "own-id", False), ("other", True, "own-id", True)],
+)
+def test_the_id_of_a_failed_call_is_not_that_of_a_response_where_litellm_tells_of_it_itself(
+    scope, failed, response_id, incomplete
+):
+    told: dict[str, object] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-5-mini",
+        "gen_ai.response.id": "own-id",
+    }
+    if not failed:
+        told["gen_ai.usage.output_tokens"] = 1
+
+    call = made(told, scope=scope, status=2 if failed else 1)
+
+    assert call.response_id == response_id
+    assert ("incomplete_stream" in (call.lossiness or [])) is incomplete
+
+
+def test_an_empty_id_of_a_tool_call_is_none():
+    answer = [{"role": "assistant", "tool_calls": [{"id": "", "function": {"name": "f", "arguments": "{}"}}]}]
+
+    call = made({"gen_ai.operation.name": "chat", "gen_ai.completion": json.dumps(answer)})
+
+    assert call.output[0]["parts"] == [{"type": "tool_call", "name": "f", "arguments": {}}]
 
 
 @pytest.mark.parametrize("emitter", ["openinference-smolagents", "openinference-llama-index"])
