@@ -26,6 +26,7 @@ from loopgrid_query.routes import (
     prices,
     replays,
     reviews,
+    schemas,
     sql,
 )
 from loopgrid_query.routes.common import ANY_REFUSAL
@@ -48,6 +49,7 @@ _TAGS: Final = [
     {"name": "export", "description": "decisions and corrections as training and test data, with lineage"},
     {"name": "sql", "description": "the public views"},
     {"name": "keys", "description": "who may do what"},
+    {"name": "schemas", "description": "JSON Schemas of records, events and requests"},
     {"name": "health", "description": "for whoever runs the server"},
 ]
 
@@ -100,7 +102,19 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
-    for part in (decisions, judgements, reviews, replays, compare, exports, sql, prices, keys, health):
+    for part in (
+        decisions,
+        judgements,
+        reviews,
+        replays,
+        compare,
+        exports,
+        sql,
+        prices,
+        keys,
+        schemas,
+        health,
+    ):
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
     app.include_router(pages.router)
     app.router.routes.append(pages.files)
