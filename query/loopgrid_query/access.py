@@ -21,6 +21,7 @@ ADMINS_VIEWS: Final = frozenset({"access_log", "keys"})
 
 _WRITES: Final = {
     ("decisions",): Scope.INGEST,
+    ("decisions", "batch"): Scope.READ,
     ("decisions", "*", "incorrect"): Scope.REVIEW,
     ("decisions", "*", "correction"): Scope.REVIEW,
     ("decisions", "*", "correct"): Scope.REVIEW,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
@@ -9,12 +10,15 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.routing import BaseRoute, Route
 
+from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
+from loopgrid_collector.receivers.cors import origins_in
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.models import Problem
+from loopgrid_query.rates import Rates
 from loopgrid_query.routes import (
     compare,
     decisions,
@@ -30,6 +34,7 @@ from loopgrid_query.routes import (
     sql,
 )
 from loopgrid_query.routes.common import ANY_REFUSAL
+from loopgrid_query.routes.cross_origin import CrossOrigin
 from loopgrid_query.routes.door import Door
 from loopgrid_query.services import Services
 
@@ -78,6 +83,7 @@ def create_app(
     *,
     extra_routes: Sequence[BaseRoute] = (),
     sql_limits: SqlLimits | None = None,
+    config: CollectorConfig | None = None,
 ) -> FastAPI:
     """The API over an open ledger.
 
@@ -88,7 +94,12 @@ def create_app(
         extra_routes: routes of other doors on the same port (OTLP/HTTP), with limits of their own;
             they ask the guard themselves.
         sql_limits: what a client's SQL statement may use; the usual limits if left out.
+        config: the server's settings, for rates and origins; the defaults if left out.
+
+    Raises:
+        Misconfigured: an origin is none.
     """
+    config = config or CollectorConfig()
     app = _Api(
         title="LoopGrid",
         version=version("loopgrid"),
@@ -121,5 +132,10 @@ def create_app(
     app.router.routes.extend(extra_routes)
     problems.install(app)
     others = [route.path for route in extra_routes if isinstance(route, Route)]
-    app.add_middleware(Door, guard=guard, others=others)
+    rates = Rates(config.api_requests_per_s, config.api_request_burst, time.monotonic)
+    app.add_middleware(Door, guard=guard, others=others, rates=rates)
+    origins = origins_in(config.api_cors_allowed_origins, "api_cors_allowed_origins", or_everybody=False)
+    if origins:
+        # Outermost: a browser asks without a key first, and reads refusals too.
+        app.add_middleware(CrossOrigin, origins=origins, max_age_s=config.cors_max_age_s, others=others)
     return app
