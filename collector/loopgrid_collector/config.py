@@ -83,7 +83,13 @@ class CollectorConfig:
             without one.
         cors_allowed_origins: origins whose browsers may send OTLP/HTTP, with commas between them, or ``*``;
             empty for none.
-        cors_max_age_s: seconds for which a browser may remember that.
+        cors_max_age_s: seconds for which a browser may remember that, and what the next line says.
+        api_cors_allowed_origins: origins whose pages may use the API, with commas between them; empty
+            for none. ``*`` is refused: any page that somebody opens could read a ledger that asks for no key.
+        api_requests_per_s: requests to the API that one key may make in a second, on average; where no keys
+            are asked for, one address. 0 for no limit. OTLP has limits of its own.
+        api_request_burst: requests that it may make at once, before that rate holds; the requests of one
+            second, if 0.
         shutdown_grace_s: seconds that requests under way get to finish at a stop.
         decode_processes: processes that decode large requests, started when the first one comes; 0 decodes
             everything in the server's own process, on one core.
@@ -136,6 +142,9 @@ class CollectorConfig:
     tls_client_ca_file: str = ""
     cors_allowed_origins: str = ""
     cors_max_age_s: int = 7200
+    api_cors_allowed_origins: str = ""
+    api_requests_per_s: float = 0.0
+    api_request_burst: int = 0
     shutdown_grace_s: float = 10.0
     decode_processes: int = 2
     max_commit_spans: int = 16_384

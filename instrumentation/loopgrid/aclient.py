@@ -57,6 +57,7 @@ class AsyncLoopGrid:
 
     record_decision = _sends(Calls.record_decision)
     get_decision = _sends(Calls.get_decision)
+    get_decisions = _sends(Calls.get_decisions)
     list_decisions = _sends(Calls.list_decisions)
     mark_incorrect = _sends(Calls.mark_incorrect)
     attach_correction = _sends(Calls.attach_correction)
@@ -101,6 +102,13 @@ class AsyncLoopGrid:
     ) -> Any:
         """Read the ledger with SQL into a data frame, as `LoopGrid.frame` does, in a thread."""
         return await self._in_thread(functools.partial(self._grid.frame, query, parameters, to=to))
+
+    async def decisions(
+        self, *, to: str = "arrow", policy: str | None = None, as_of: Any = None, **filters: Any
+    ) -> Any:
+        """All decisions that match, as a data frame, as `LoopGrid.decisions` gives them, in a thread."""
+        ask = functools.partial(self._grid.decisions, to=to, policy=policy, as_of=as_of, **filters)
+        return await self._in_thread(ask)
 
     async def close(self) -> None:
         """Close the connections; the client may be used again."""

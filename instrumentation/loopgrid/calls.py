@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -20,9 +20,11 @@ from loopgrid.prompt import Model, Prompt
 from loopgrid.request import ABSENT, Call, as_json
 from loopgrid.results import (
     Comparison,
+    DecisionBatch,
     DecisionPage,
     DecisionRecord,
     ReplayRecord,
+    Result,
     SqlResult,
 )
 from loopgrid.reviewing import ReviewCalls
@@ -126,6 +128,22 @@ class Calls(JudgementCalls, ReviewCalls):
         """
         return Call("GET", f"/v1/decisions/{quote(decision_id, safe='')}", DecisionRecord, settles=True)
 
+    def get_decisions(self, decision_ids: Iterable[str]) -> Call[DecisionBatch]:
+        """Many decisions, each as `get_decision` gives it.
+
+        Args:
+            decision_ids: at most 500 ids.
+
+        Returns:
+            `{"items": […], "missing": […]}`: the decisions in the order of the ids, and the ids that are no
+            decision on record; the items are also its attribute `decisions`.
+
+        Raises:
+            Invalid: an id is malformed, or there are none or too many.
+        """
+        body = {"ids": list(decision_ids)}
+        return Call("POST", "/v1/decisions/batch", DecisionBatch, body=body, settles=True, repeatable=True)
+
     def list_decisions(
         self,
         *,
@@ -198,6 +216,22 @@ class Calls(JudgementCalls, ReviewCalls):
         }
         query = {name: _query_text(name, value) for name, value in filters.items() if value is not None}
         return Call("GET", "/v1/decisions", DecisionPage, query=query, settles=True)
+
+    def export(self, policy: str | None, as_of: Any, filters: Mapping[str, Any]) -> Call[Result]:
+        """Every decision that `list_decisions` would find with these filters, for `LoopGrid.decisions`.
+
+        Raises:
+            Invalid: `limit` or `cursor` is among the filters.
+        """
+        for name in ("limit", "cursor"):
+            if name in filters:
+                raise Invalid(
+                    f"{name}: a frame holds every decision that is found; use list_decisions() for pages"
+                )
+        query = dict(self.list_decisions(**filters).query or {})
+        more = {"policy": policy, "as_of": as_of}
+        query |= {name: _query_text(name, value) for name, value in more.items() if value is not None}
+        return Call("GET", "/v1/export", Result, query=query, settles=True)
 
     def create_replay(
         self,

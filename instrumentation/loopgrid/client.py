@@ -74,6 +74,7 @@ class LoopGrid:
 
     record_decision = _sends(Calls.record_decision)
     get_decision = _sends(Calls.get_decision)
+    get_decisions = _sends(Calls.get_decisions)
     list_decisions = _sends(Calls.list_decisions)
     mark_incorrect = _sends(Calls.mark_incorrect)
     attach_correction = _sends(Calls.attach_correction)
@@ -163,6 +164,34 @@ class LoopGrid:
         """
         read = frames.reader(to)
         call = self._calls.sql(query, parameters)
+        attempt = functools.partial(self._rest.attempt_bytes, call, frames.ARROW_STREAM)
+        return read(self._attempted(call, attempt))
+
+    def decisions(
+        self, *, to: str = "arrow", policy: str | None = None, as_of: Any = None, **filters: Any
+    ) -> Any:
+        """All decisions that match every filter given, as a data frame: no pages, all as of one commit.
+
+        The columns are those of the view `decisions` and, where a decision has a ground truth, the correction
+        that it is. Rows stand in the order in which they were recorded.
+
+        Args:
+            to: `arrow` (a `pyarrow.Table`), `pandas` or `polars`.
+            policy: which correction is the ground truth: `latest` (the default), `majority`, `adjudicated`.
+            as_of: the newest commit, by number, or the newest moment that counts; now by default.
+            **filters: as `list_decisions` takes them, but for `limit` and `cursor`.
+
+        Returns:
+            The frame.
+
+        Raises:
+            Invalid: a filter has a value that cannot be meant, or `to` is unknown.
+            TypeError: there is no such filter.
+            Misconfigured: a package that `to` needs is not installed.
+            Unreachable: no server answers, or the answer broke off.
+        """
+        read = frames.reader(to)
+        call = self._calls.export(policy, as_of, filters)
         attempt = functools.partial(self._rest.attempt_bytes, call, frames.ARROW_STREAM)
         return read(self._attempted(call, attempt))
 

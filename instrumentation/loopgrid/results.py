@@ -298,6 +298,24 @@ class DecisionPage(Result):
         return found
 
 
+class DecisionBatch(Result):
+    """Decisions that were asked for by id, in that order.
+
+    Attributes:
+        missing: ids that are no decision on record.
+    """
+
+    missing: list[str]
+
+    _nested: ClassVar[dict[str, type[Result]]] = {"items": DecisionRecord}
+
+    @property
+    def decisions(self) -> list[DecisionRecord]:
+        """`batch["items"]`; `batch.items` is the method that every dict has."""
+        found: list[DecisionRecord] = self.__getattr__("items")
+        return found
+
+
 class Comparison(Result):
     """A decision beside a replay of it, or beside another decision, and the human correction.
 

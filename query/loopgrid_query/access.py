@@ -14,13 +14,14 @@ from loopgrid_collector.errors import Forbidden
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 # The same for every ledger, and a browser has no way to send a key; calls made from them need one.
 _PAGES: Final = frozenset({"/", "/docs", "/openapi.json"})
-_PAGE_FILES: Final = "/docs/files/"
+_PAGE_FILES: Final = ("/docs/files/", "/schemas/")
 _READING: Final = frozenset({"GET", "HEAD"})
 ADMINS_VIEWS: Final = frozenset({"access_log", "keys"})
 """What only an admin reads, where there are keys: who they are, what they saw, where strangers came from."""
 
 _WRITES: Final = {
     ("decisions",): Scope.INGEST,
+    ("decisions", "batch"): Scope.READ,
     ("decisions", "*", "incorrect"): Scope.REVIEW,
     ("decisions", "*", "correction"): Scope.REVIEW,
     ("decisions", "*", "correct"): Scope.REVIEW,

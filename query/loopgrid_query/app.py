@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
@@ -10,13 +11,16 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.guard import Guard
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.quack import Check
+from loopgrid_collector.receivers.cors import origins_in
 from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.models import Problem
+from loopgrid_query.rates import Rates
 from loopgrid_query.routes import (
     compare,
     decisions,
@@ -29,10 +33,12 @@ from loopgrid_query.routes import (
     prices,
     replays,
     reviews,
+    schemas,
     snapshot,
     sql,
 )
 from loopgrid_query.routes.common import ANY_REFUSAL
+from loopgrid_query.routes.cross_origin import CrossOrigin
 from loopgrid_query.routes.door import Door
 from loopgrid_query.services import Services
 
@@ -53,6 +59,7 @@ _TAGS: Final = [
     {"name": "sql", "description": "the public views"},
     {"name": "snapshot", "description": "a copy of the whole ledger"},
     {"name": "keys", "description": "who may do what"},
+    {"name": "schemas", "description": "JSON Schemas of records, events and requests"},
     {"name": "health", "description": "for whoever runs the server"},
 ]
 
@@ -89,6 +96,7 @@ def create_app(
     *,
     extra_routes: Sequence[BaseRoute] = (),
     sql_limits: SqlLimits | None = None,
+    config: CollectorConfig | None = None,
 ) -> FastAPI:
     """The API over an open ledger.
 
@@ -99,7 +107,12 @@ def create_app(
         extra_routes: routes of other doors on the same port (OTLP/HTTP), with limits of their own;
             they ask the guard themselves.
         sql_limits: what a client's SQL statement may use; the usual limits if left out.
+        config: the server's settings, for rates and origins; the defaults if left out.
+
+    Raises:
+        Misconfigured: an origin is none.
     """
+    config = config or CollectorConfig()
     app = _Api(
         title="LoopGrid",
         version=version("loopgrid"),
@@ -115,7 +128,7 @@ def create_app(
     app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
     parts = (
         *(decisions, judgements, evaluations, reviews, replays, compare),
-        *(exports, sql, snapshot, prices, keys, health),
+        *(exports, sql, snapshot, prices, keys, schemas, health),
     )
     for part in parts:
         app.include_router(part.router, max_body_size=MAX_BODY_BYTES)
@@ -124,5 +137,10 @@ def create_app(
     app.router.routes.extend(extra_routes)
     problems.install(app)
     others = [route.path for route in extra_routes if isinstance(route, Route)]
-    app.add_middleware(Door, guard=guard, others=others)
+    rates = Rates(config.api_requests_per_s, config.api_request_burst, time.monotonic)
+    app.add_middleware(Door, guard=guard, others=others, rates=rates)
+    origins = origins_in(config.api_cors_allowed_origins, "api_cors_allowed_origins", or_everybody=False)
+    if origins:
+        # Outermost: a browser asks without a key first, and reads refusals too.
+        app.add_middleware(CrossOrigin, origins=origins, max_age_s=config.cors_max_age_s, others=others)
     return app

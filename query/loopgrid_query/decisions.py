@@ -158,6 +158,60 @@ class Decisions:
         (row,) = self._completed([self._decision(decision_id, spoken)])
         return {**decision_record(row), **self._said(decision_id, row, nothing=not spoken["entries"])}
 
+    def many(self, decision_ids: Sequence[str]) -> Record:
+        """Decisions as ``get`` gives them, in the order asked for, and the ids that are none on record.
+
+        Args:
+            decision_ids: ids; one that stands twice is answered twice.
+
+        Raises:
+            Malformed: one is no decision id.
+        """
+        for decision_id in decision_ids:
+            ids.split_decision_id(decision_id)
+        rows = {row["decision_id"]: row for row in self._completed(self._records_of(decision_ids))}
+        said = self._said_of(rows)
+        return {
+            "items": [{**decision_record(rows[each]), **said[each]} for each in decision_ids if each in rows],
+            "missing": [each for each in decision_ids if each not in rows],
+        }
+
+    def _records_of(self, decision_ids: Iterable[str]) -> Sequence[Row]:
+        """Records of those that are decisions on record."""
+        wanted = {(str(UUID(int=trace)), span) for trace, span in map(parse_decision_id, set(decision_ids))}
+        parameters = {
+            "traces": sorted({trace for trace, _ in wanted}),
+            "spans": sorted({span for _, span in wanted}),
+        }
+        found = self._reader.rows("batch_places", parameters)
+        rows = self._records([each for each in found if (each["trace_key"], each["span_key"]) in wanted])
+        return [row for row in rows if row["kind"] == Kind.DECISION or not self._is_step(row)]
+
+    def _is_step(self, row: Row) -> bool:
+        if row["parent_span_id"] is None:
+            return False
+        key = _key(row["decision_id"])
+        return self._reader.row("owner", **key, max_depth=MAX_TRACE_SPANS) is not None
+
+    def _said_of(self, rows: Mapping[str, Row]) -> dict[str, Record]:
+        """What was said about each of some decisions."""
+        said: dict[str, Record] = {
+            each: {"marks": [], "corrections": [], "replays": [], "ground_truth": None, "outcomes": []}
+            for each in rows
+        }
+        marked = [each for each, row in rows.items() if row["incorrect"]]
+        corrected = [each for each, row in rows.items() if row["corrected"]]
+        for name, about in (("marks", marked), ("corrections", corrected), ("replays", list(rows))):
+            for entry in self._reader.rows(f"batch_{name}", {"decision_ids": about}) if about else ():
+                said[entry["decision_id"]][name].append(entry_record(entry))
+        for truth in self._reader.rows("batch_truths", {"decision_ids": corrected}) if corrected else ():
+            said[truth["decision_id"]]["ground_truth"] = entry_record(truth)
+        if self._reader.row("batch_outcomes_known") is not None:
+            for each in (each for each, row in rows.items() if self._has_outcome(row)):
+                outcomes = self._reader.rows("decision_outcomes", {"decision_id": each})
+                said[each]["outcomes"] = [entry_record(outcome) for outcome in outcomes]
+        return said
+
     def _said(self, decision_id: str, row: Row, *, nothing: bool) -> Record:
         said: Record = {"marks": [], "corrections": [], "replays": [], "ground_truth": None}
         parameters = {"decision_id": decision_id}

@@ -410,6 +410,23 @@ class DecisionWhole(Decision):  # type: ignore[misc, valid-type]  # made at run 
     )
 
 
+MAX_BATCH: Final = 500
+"""Decisions that one request may ask for by id."""
+
+
+class BatchRequest(Request):
+    """Asks for decisions by their ids."""
+
+    ids: list[DecisionId] = Field(min_length=1, max_length=MAX_BATCH, examples=[[_EXAMPLE_ID]])
+
+
+class DecisionBatch(BaseModel):
+    """Decisions that were asked for by id."""
+
+    items: list[DecisionWhole] = Field(description="in the order of the ids")
+    missing: list[str] = Field(description="ids that are no decision on record, in the order of the ids")
+
+
 class DecisionPage(BaseModel):
     """A page of decisions, newest first."""
 

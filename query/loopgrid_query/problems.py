@@ -66,6 +66,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
 _UNREADABLE: Final = Kind(HTTPStatus.BAD_REQUEST, "malformed", "The request cannot be read")
 _NO_JSON: Final = Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is not JSON")
 _INTERNAL: Final = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "The server failed")
+TOO_MANY: Final = Kind(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
+"""One caller asks more often than it may."""
 _BUSY_RETRY_S: Final = 1
 _PLAIN: Final[Mapping[str, str]] = {
     "missing": "is missing",
@@ -81,6 +83,8 @@ _PLAIN: Final[Mapping[str, str]] = {
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a JSON object"),
     "list_type": "must be a list",
+    "too_short": "must have {min_length} or more",
+    "too_long": "must have at most {max_length}",
     "greater_than_equal": "must be {ge} or more",
     "greater_than": "must be more than {gt}",
     "less_than_equal": "must be {le} or less",

@@ -90,7 +90,7 @@ def running_api(folder: Path, limits: SqlLimits | None = None, **settings: Any) 
     services: list[Services] = []
 
     def api(ledger: Ledger, ingest: Ingest, routes: list[BaseRoute], guard: Guard) -> ASGIApp:
-        app = create_app(ledger, ingest, guard, extra_routes=routes, sql_limits=limits)
+        app = create_app(ledger, ingest, guard, extra_routes=routes, sql_limits=limits, config=config)
         services.append(app.state.services)
         return app
 

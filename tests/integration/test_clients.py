@@ -96,3 +96,57 @@ def test_a_frame_holds_every_row_with_the_types_of_its_columns(server):
     assert str(pandas["recorded_at"].dtype).startswith("datetime64")
     assert polars.row(0)[:2] == ("reply", 3)
     assert asyncio.run(awaited()) == 12345
+
+
+def test_many_decisions_are_asked_for_at_once(server):
+    async def awaited(ids: list[str]) -> list[str]:
+        async with AsyncLoopGrid(endpoint=server.api) as grid:
+            return [each.decision_id for each in (await grid.get_decisions(ids)).decisions]
+
+    with LoopGrid(endpoint=server.api) as grid:
+        ids = [grid.record_decision(decision_type="reply", output=n).decision_id for n in range(3)]
+        unknown = "1" * 32 + "-" + "1" * 16
+        found = grid.get_decisions([*reversed(ids), unknown])
+        with pytest.raises(errors.Invalid, match="ids"):
+            grid.get_decisions(["no id"])
+
+    assert [each.output for each in found.decisions] == [2, 1, 0]
+    assert found.missing == [unknown]
+    assert asyncio.run(awaited(ids)) == ids
+
+
+def test_a_frame_of_decisions_holds_all_that_the_list_finds_and_what_is_true_of_them(server):
+    async def awaited() -> int:
+        async with AsyncLoopGrid(endpoint=server.api) as grid:
+            return int((await grid.decisions(decision_type="many")).num_rows)
+
+    with LoopGrid(endpoint=server.api) as grid:
+        ids = [
+            grid.record_decision(decision_type="many", output={"n": n}, metadata={"tier": "gold"}).decision_id
+            for n in range(7)
+        ]
+        grid.record_decision(decision_type="other")
+        before = grid.decisions(decision_type="many").num_rows
+        grid.attach_correction(ids[3], correction={"n": 30}, corrected_by="dana")
+        listed = grid.list_decisions(decision_type="many", metadata={"tier": "gold"}, limit=500)
+        arrow = grid.decisions(decision_type="many", metadata={"tier": "gold"})
+        corrected = grid.decisions(corrected=True, to="pandas")
+        polars = grid.decisions(decision_type="many", incorrect=False, to="polars")
+        nothing = grid.decisions(decision_type="never")
+        past = grid.decisions(corrected=True, as_of=1)
+        with pytest.raises(errors.Invalid, match="limit"):
+            grid.decisions(limit=10)
+        with pytest.raises(TypeError, match="decision_typ"):
+            grid.decisions(decision_typ="many")
+        with pytest.raises(errors.Invalid, match="spark"):
+            grid.decisions(to="spark")
+
+    assert before == 7
+    assert arrow.column("decision_id").to_pylist() == ids
+    assert sorted(ids) == sorted(each.decision_id for each in listed.decisions)
+    assert list(corrected["decision_id"]) == [ids[3]]
+    assert list(corrected["corrected_by"]) == ["dana"]
+    assert polars.height == 7
+    assert nothing.num_rows == past.num_rows == 0
+    assert nothing.column_names == arrow.column_names
+    assert asyncio.run(awaited()) == 7

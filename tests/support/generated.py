@@ -8,6 +8,7 @@ Tests compare; nothing is rewritten behind anybody's back.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import tempfile
 import textwrap
@@ -19,11 +20,13 @@ from loopgrid import schema
 from loopgrid_collector.config import ENVIRONMENT_PREFIX, CollectorConfig
 from loopgrid_collector.ledger import digest
 from loopgrid_collector.ledger.ledger import Ledger
+from loopgrid_query import schemas
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DECISION_RECORD = REPOSITORY / "docs" / "spec" / "decision-record.md"
 LEDGER = REPOSITORY / "docs" / "spec" / "ledger.md"
 SETTINGS = REPOSITORY / "docs" / "settings.md"
+SCHEMAS = REPOSITORY / "docs" / "spec" / "schemas"
 PUBLIC_NAMES = REPOSITORY / "tests" / "architecture" / "public_names.txt"
 
 _KEY_MEANINGS = {
@@ -162,6 +165,14 @@ def public_names() -> str:
     return "\n".join([*names, "", *columns]) + "\n"
 
 
+def schema_files() -> dict[str, str]:
+    """The JSON Schemas by the name of their file."""
+    return {
+        f"{name}.json": json.dumps(dict(document), indent=2, ensure_ascii=False) + "\n"
+        for name, document in schemas.documents().items()
+    }
+
+
 def section(text: str, name: str) -> str:
     """What stands between the marks of a generated section."""
     return _pattern(name).search(text)[2]  # type: ignore[index]  # a missing mark must fail
@@ -189,6 +200,12 @@ def main() -> None:
     for path, name, generate in SECTIONS:
         path.write_text(with_section(path.read_text("utf-8"), name, generate()), "utf-8")
     PUBLIC_NAMES.write_text(public_names(), "utf-8")
+    SCHEMAS.mkdir(exist_ok=True)
+    files = schema_files()
+    for name, text in files.items():
+        (SCHEMAS / name).write_text(text, "utf-8")
+    for stale in (file for file in SCHEMAS.glob("*.json") if file.name not in files):
+        stale.unlink()
 
 
 if __name__ == "__main__":

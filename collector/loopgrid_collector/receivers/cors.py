@@ -27,14 +27,29 @@ def guarded(app: ASGIApp, config: CollectorConfig) -> ASGIApp:
     Raises:
         Misconfigured: an origin is none.
     """
-    origins = frozenset(filter(None, map(str.strip, config.cors_allowed_origins.split(","))))
+    origins = origins_in(config.cors_allowed_origins, "cors_allowed_origins", or_everybody=True)
+    return _Guarded(app, origins, config.cors_max_age_s) if origins else app
+
+
+def origins_in(text: str, setting: str, *, or_everybody: bool) -> frozenset[str]:
+    """The origins that a setting names.
+
+    Args:
+        text: origins with commas between them.
+        setting: its name, for the message.
+        or_everybody: whether ``*`` may stand there.
+
+    Raises:
+        Misconfigured: one is none.
+    """
+    origins = frozenset(filter(None, map(str.strip, text.split(","))))
     for origin in origins:
-        if origin != _EVERYBODY and not _ORIGIN.fullmatch(origin):
+        if not (or_everybody and origin == _EVERYBODY) and not _ORIGIN.fullmatch(origin):
             raise Misconfigured(
-                f"cors_allowed_origins: {origin!r} is no origin. Write scheme, host and port as browsers "
+                f"{setting}: {origin!r} is no origin. Write scheme, host and port as browsers "
                 "do, without a path: https://app.example.com."
             )
-    return _Guarded(app, origins, config.cors_max_age_s) if origins else app
+    return origins
 
 
 class _Guarded:

@@ -93,7 +93,9 @@ def serve(
 
     server = Server(
         config,
-        lambda ledger, ingest, routes, guard: create_app(ledger, ingest, guard, extra_routes=routes),
+        lambda ledger, ingest, routes, guard: create_app(
+            ledger, ingest, guard, extra_routes=routes, config=config
+        ),
         statement_check,
     )
     raise typer.Exit(server.run(lambda addresses: _announce(addresses, config.ledger, as_json=as_json)))

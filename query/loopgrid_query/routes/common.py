@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -54,6 +55,48 @@ def answer(
         jsontext.answer(value), status_code=status, media_type="application/json", headers=dict(headers or {})
     )
 
+
+IfNoneMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Match",
+        max_length=10_000,
+        description="`ETag` of an answer that the client has; what has not changed since is answered 304",
+    ),
+]
+
+
+def answer_unless_known(value: Any, known: str | None) -> Response:
+    """A JSON answer with its ``ETag``, or 304 where the client says that it has this one.
+
+    The tag is a digest of the answer itself, so that nothing that changes the one can leave the other.
+
+    Args:
+        value: what is answered.
+        known: the request's ``If-None-Match``.
+    """
+    body = jsontext.answer(value)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag}
+    if known is not None and _names(known, tag):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _names(known: str, tag: str) -> bool:
+    """Whether an ``If-None-Match`` names a tag; a proxy that compressed the answer made it weak (``W/``)."""
+    return known.strip() == "*" or tag in (each.strip().removeprefix("W/") for each in known.split(","))
+
+
+KNOWN: Final[dict[int | str, dict[str, Any]]] = {
+    HTTPStatus.OK: {
+        "headers": {
+            "ETag": {"description": "changes when the answer does", "schema": {"type": "string"}},
+        }
+    },
+    HTTPStatus.NOT_MODIFIED: {"description": "The answer is the one that `If-None-Match` names"},
+}
+"""What ``answer_unless_known`` answers, for a route's description."""
 
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 

@@ -13,11 +13,14 @@ from loopgrid_query.filters import DEFAULT_LIMIT, FILTERS, MAX_LIMIT, METADATA_P
 from loopgrid_query.instants import FORM
 from loopgrid_query.review.veil import veiled
 from loopgrid_query.routes.common import (
+    KNOWN,
     Asked,
     DecisionIdInPath,
     Domain,
     IdempotencyKey,
+    IfNoneMatch,
     answer,
+    answer_unless_known,
     refusals,
 )
 
@@ -94,31 +97,61 @@ def record(body: models.DecisionRequest, domain: Domain, asked: Asked) -> Respon
 @router.get(
     "",
     response_model=models.DecisionPage,
-    responses=refusals(HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=KNOWN | refusals(HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE),
     openapi_extra={"parameters": filter_parameters()},
     summary="List decisions, newest first",
 )
-def list_decisions(request: Request, domain: Domain, asked: Asked) -> Response:
+def list_decisions(
+    request: Request, domain: Domain, asked: Asked, if_none_match: IfNoneMatch = None
+) -> Response:
     """All filters must hold. A filter that does not exist is refused with the nearest name that does."""
     page = domain.decisions.list(request.query_params.multi_items())
     asked.shows(item["decision_id"] for item in page["items"])
-    return answer(page)
+    return answer_unless_known(page, if_none_match)
+
+
+@router.post(
+    "/batch",
+    response_model=models.DecisionBatch,
+    responses=refusals(
+        HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE
+    ),
+    summary="Get many decisions",
+)
+def batch(body: models.BatchRequest, domain: Domain, asked: Asked) -> Response:
+    """Each as `GET /v1/decisions/{decision_id}` gives it, in the order of the ids; `missing` names those that
+    are no decision on record.
+    """
+    found = domain.decisions.many(body.ids)
+    asked.shows(item["decision_id"] for item in found["items"])
+    found["items"] = [_as_shown(item, domain, asked) for item in found["items"]]
+    return answer(found)
 
 
 @router.get(
-    "/{decision_id}", response_model=models.DecisionWhole, responses=_ADDRESS, summary="Get a decision"
+    "/{decision_id}",
+    response_model=models.DecisionWhole,
+    responses=KNOWN | _ADDRESS,
+    summary="Get a decision",
 )
-def get(decision_id: DecisionIdInPath, domain: Domain, asked: Asked) -> Response:
+def get(
+    decision_id: DecisionIdInPath, domain: Domain, asked: Asked, if_none_match: IfNoneMatch = None
+) -> Response:
     """The record with its marks, corrections, replays and ground truth.
 
     To a key that may review, what others answered in an open review queue is not shown before it has answered
     itself; `withheld_for_review` says so.
     """
     record = domain.decisions.get(decision_id)
+    return answer_unless_known(_as_shown(record, domain, asked), if_none_match)
+
+
+def _as_shown(record: dict[str, Any], domain: Domain, asked: Asked) -> dict[str, Any]:
+    """A decision, less what a reviewer shall not see yet."""
     reviewer = asked.blind_reviewer
-    if reviewer is not None:
-        record = veiled(record, domain.reviews.kept_back(decision_id, reviewer))
-    return answer(record)
+    if reviewer is None:
+        return record
+    return veiled(record, domain.reviews.kept_back(record["decision_id"], reviewer))
 
 
 @router.get(

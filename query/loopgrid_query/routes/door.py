@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import uuid
 from collections.abc import Collection
 from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from loopgrid_collector.audit import Access
@@ -17,6 +19,7 @@ from loopgrid_collector.guard import CHALLENGE, Guard
 from loopgrid_query import access, problems
 from loopgrid_query.access import Asking
 from loopgrid_query.errors import QueryError
+from loopgrid_query.rates import Rates
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -27,14 +30,16 @@ _REQUEST_ID_FORM: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 class Door:
     """Lets requests in that may come in, and notes what the others wanted."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, others: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, others: Collection[str], rates: Rates) -> None:
         """Stand before an application.
 
         Args:
             app: the application.
             guard: keys and audit.
             others: paths of doors that check keys themselves (OTLP, metrics).
+            rates: how many requests one caller may make.
         """
+        self._rates = rates
         self._app = app
         self._guard = guard
         self._others = frozenset(others)
@@ -55,6 +60,10 @@ class Door:
             challenge = {"WWW-Authenticate": CHALLENGE} if isinstance(error, Unauthenticated) else {}
             refusal = problems.problem(problems.kind_of(error), str(error), headers=challenge)
             await refusal(scope, receive, answer)
+            return
+        wait_s = self._rates.wait_s(_caller(scope, asking)) if access.is_content(scope["path"]) else 0.0
+        if wait_s:
+            await _too_many(wait_s)(scope, receive, answer)
             return
         scope.setdefault("state", {})["asking"] = asking
         try:
@@ -78,6 +87,20 @@ class Door:
         address = client[0] if client else None
         attempt = Access("rest", method, _shortened(path), None, request_id=request_id, address=address)
         return self._guard.admit(headers.get, needed, attempt)
+
+
+def _caller(scope: Scope, asking: Asking) -> str:
+    """Whose rate a request counts to: its key's, or its address's where no keys are asked for."""
+    if asking.key is not None:
+        return asking.key.key_id
+    client = scope.get("client")
+    return f"address {client[0]}" if client else "address unknown"
+
+
+def _too_many(wait_s: float) -> Response:
+    seconds = max(1, math.ceil(wait_s))
+    detail = f"More requests came than one caller may make; nothing was done. Come again in {seconds} s."
+    return problems.problem(problems.TOO_MANY, detail, headers={"Retry-After": str(seconds)})
 
 
 class _Answer:
