@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
@@ -91,13 +92,7 @@ def serve(
         forward_headers=_headers(forward_header),
     )
 
-    server = Server(
-        config,
-        lambda ledger, ingest, routes, guard: create_app(
-            ledger, ingest, guard, extra_routes=routes, config=config
-        ),
-        statement_check,
-    )
+    server = Server(config, partial(create_app, config=config), statement_check)
     raise typer.Exit(server.run(lambda addresses: _announce(addresses, config.ledger, as_json=as_json)))
 
 
