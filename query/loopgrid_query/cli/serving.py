@@ -17,6 +17,13 @@ from loopgrid_query.cli.errors import CliError
 from loopgrid_query.cli.settings import read_settings
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
+
+    from loopgrid_collector.config import CollectorConfig
+    from loopgrid_collector.guard import Guard
+    from loopgrid_collector.ingest import Ingest
+    from loopgrid_collector.ledger.ledger import Ledger
     from loopgrid_collector.server import Addresses
 
 _API_PORT_HELP = "Port of the API, which takes OTLP/HTTP too; 0 for any free one."
@@ -75,7 +82,7 @@ def serve(
     # Imported late: DuckDB, Arrow and gRPC take a second that no other command shall wait.
     from loopgrid_collector import logs
     from loopgrid_collector.server import Server
-    from loopgrid_query.app import create_app, statement_check
+    from loopgrid_query.app import statement_check
 
     # Standard output holds the addresses; what the server has to say while it runs goes to stderr.
     logs.configure(sys.stderr)
@@ -92,8 +99,16 @@ def serve(
         forward_headers=_headers(forward_header),
     )
 
-    server = Server(config, partial(create_app, config=config), statement_check)
+    server = Server(config, partial(_app, config), statement_check)
     raise typer.Exit(server.run(lambda addresses: _announce(addresses, config.ledger, as_json=as_json)))
+
+
+def _app(
+    config: CollectorConfig, ledger: Ledger, ingest: Ingest, routes: Sequence[BaseRoute], guard: Guard
+) -> ASGIApp:
+    from loopgrid_query.app import create_app
+
+    return create_app(ledger, ingest, guard, extra_routes=routes, config=config)
 
 
 def _announce(addresses: Addresses, ledger: str, *, as_json: bool) -> None:
