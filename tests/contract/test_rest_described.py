@@ -21,7 +21,7 @@ CHECKS = ",".join(
         *("missing_required_header", "use_after_free"),
     )
 )
-"""Not among them: a schema cannot say everything that makes a request impossible, and `batch` is no decision id."""
+"""Not among them is that what fits is accepted: a schema cannot say all that makes a request impossible."""
 
 # A fuzzer that may revoke keys ends with none; that of keys is told in test_auth.py.
 NOT_ASKED = "^/v1/keys"
