@@ -10,6 +10,9 @@ from typing import Final
 from loopgrid.schema import format_decision_id, is_replay_id, parse_decision_id
 from loopgrid_query.errors import FieldError, Malformed
 
+DECISION_ID_PATTERN: Final = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}"
+"""What ``decision_id_fault`` lets pass, for schemas."""
+REPLAY_ID_PATTERN: Final = r"rpl_[0-9a-f]{32}"
 REPLAY_ID_FORM: Final = "a replay id is rpl_ and 32 lower-case hex digits"
 
 _TRACE_ID_BYTES: Final = 16

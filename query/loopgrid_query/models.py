@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from loopgrid.schema import FIELDS, is_replay_id
-from loopgrid_query.ids import decision_id_fault
+from loopgrid_query.ids import DECISION_ID_PATTERN, REPLAY_ID_PATTERN, decision_id_fault
 from loopgrid_query.instants import FORM, parse_instant_ns
 from loopgrid_query.jsontext import printable
 from loopgrid_query.nearest import did_you_mean, nearest
@@ -89,10 +89,23 @@ def _list_or_object(value: Any) -> Any:
 
 
 Parameters = Annotated[list[Any] | dict[str, Any], BeforeValidator(_list_or_object)]
-DecisionId = Annotated[str, AfterValidator(_decision_id), Field(examples=[_EXAMPLE_ID])]
-DecisionOrReplayId = Annotated[str, AfterValidator(_decision_or_replay_id)]
-Instant = Annotated[str, AfterValidator(_instant), Field(description=FORM, examples=["2026-03-01T09:30:00Z"])]
-Said = Annotated[str, BeforeValidator(_not_blank)]
+# What the validators refuse, said in the schemas too, so that a client is told before it asks.
+DecisionId = Annotated[
+    str,
+    AfterValidator(_decision_id),
+    Field(examples=[_EXAMPLE_ID], json_schema_extra={"pattern": f"^{DECISION_ID_PATTERN}$"}),
+]
+DecisionOrReplayId = Annotated[
+    str,
+    AfterValidator(_decision_or_replay_id),
+    Field(json_schema_extra={"pattern": f"^({DECISION_ID_PATTERN}|{REPLAY_ID_PATTERN})$"}),
+]
+Instant = Annotated[
+    str,
+    AfterValidator(_instant),
+    Field(description=FORM, examples=["2026-03-01T09:30:00Z"], json_schema_extra={"format": "date-time"}),
+]
+Said = Annotated[str, BeforeValidator(_not_blank), Field(json_schema_extra={"pattern": r"\S"})]
 Tokens = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1)]
 Policy = Literal["latest", "majority", "adjudicated"]

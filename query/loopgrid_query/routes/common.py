@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Path, Request, Response
 
 from loopgrid_query import jsontext
 from loopgrid_query.access import Asking
+from loopgrid_query.ids import DECISION_ID_PATTERN, REPLAY_ID_PATTERN
 from loopgrid_query.services import Services
 
 
@@ -32,6 +33,7 @@ DecisionIdInPath = Annotated[
     Path(
         description="`<trace_id>-<span_id>`: 32 lower-case hex digits, a hyphen and 16 more",
         examples=["4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"],
+        json_schema_extra={"pattern": f"^{DECISION_ID_PATTERN}$"},
     ),
 ]
 MAX_KEY_CHARS: Final = 255
@@ -44,7 +46,13 @@ IdempotencyKey = Annotated[
         description="sent again with the same key and body, the request is answered as before and done once",
     ),
 ]
-ReplayIdInPath = Annotated[str, Path(description="`rpl_` and 32 lower-case hex digits")]
+ReplayIdInPath = Annotated[
+    str,
+    Path(
+        description="`rpl_` and 32 lower-case hex digits",
+        json_schema_extra={"pattern": f"^{REPLAY_ID_PATTERN}$"},
+    ),
+]
 
 
 def answer(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from loopgrid.schema import FIELDS
+from loopgrid.schema import FIELDS, Kind
 from loopgrid_query import models
 from loopgrid_query.filters import DEFAULT_LIMIT, FILTERS, MAX_LIMIT, METADATA_PREFIX
 from loopgrid_query.instants import FORM
@@ -45,15 +45,23 @@ _MEANINGS: Final = {field.column: field.meaning for field in FIELDS} | {
 }
 
 
+_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
+    "kind": {"type": "string", "enum": [Kind.DECISION.value, Kind.INFERENCE.value]},
+    "status": {"type": "string", "enum": ["ok", "error"]},
+    **{name: {"type": "boolean"} for name in ("incorrect", "corrected", "include_replays")},
+    **{name: {"type": "string", "format": "date-time"} for name in ("from", "to")},
+}
+
+
 def filter_parameters() -> list[dict[str, Any]]:
     """The filters for the API's description; they are read from the address as they stand there."""
-    types = {"limit": "integer", "incorrect": "boolean", "corrected": "boolean", "include_replays": "boolean"}
     named = [
         {
             "name": name,
             "in": "query",
             "description": _MEANINGS[name],
-            "schema": {"type": types.get(name, "string")},
+            "schema": _SCHEMAS.get(name, {"type": "string"}),
         }
         for name in FILTERS
     ]

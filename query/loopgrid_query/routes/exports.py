@@ -16,6 +16,7 @@ from loopgrid_query.access import Asking
 from loopgrid_query.export_models import ExportStanding, ExportStandingRequest
 from loopgrid_query.exports import asking, streams
 from loopgrid_query.exports.formats import FORMATS
+from loopgrid_query.ids import DECISION_ID_PATTERN
 from loopgrid_query.instants import FORM
 from loopgrid_query.routes.common import Asked, Domain, answer, refusals
 from loopgrid_query.routes.decisions import filter_parameters
@@ -31,9 +32,18 @@ _MEANINGS: Final = {
 }
 
 
+_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
+    "format": {"type": "string", "enum": list(FORMATS)},
+    "policy": {"type": "string", "enum": list(asking.POLICIES)},
+    "as_of": {"type": "string"},
+    "after": {"type": "string", "pattern": f"^[0-9]{{1,18}}:{DECISION_ID_PATTERN}$"},
+    "split_at": {"type": "string", "format": "date-time"},
+}
+
+
 def _parameters() -> list[dict[str, Any]]:
     own = [
-        {"name": name, "in": "query", "description": _MEANINGS[name], "schema": {"type": "string"}}
+        {"name": name, "in": "query", "description": _MEANINGS[name], "schema": _SCHEMAS[name]}
         for name in asking.WORDS
     ]
     return [*own, *(each for each in filter_parameters() if each["name"] not in asking.NOT_HERE)]
