@@ -351,7 +351,6 @@ def test_a_span_sent_as_json_and_as_protobuf_is_the_same_span(doors: Doors):
         "startTimeUnixNano": "1790000000000000001",
         "endTimeUnixNano": 1790000001000000001,
         "attributes": [{"key": "gen_ai.usage.input_tokens", "value": {"intValue": "42"}}],
-        "somethingNew": {"a": [1]},
     }
     resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "test-service"}}]}
     scope_spans = [{"scope": {"name": "tests"}, "spans": [found]}]
