@@ -8,6 +8,9 @@ needed to decide.
 
 from __future__ import annotations
 
+# Connecting encodes the host's name with this codec. Loaded by the first connection it would be loaded
+# outside of `encode.imports`, and a process forked at that moment could never connect.
+import encodings.idna  # noqa: F401
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final

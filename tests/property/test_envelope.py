@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -34,6 +35,10 @@ foreign = st.one_of(
         lambda pair: number(pair[0] << 3 | 5) + pair[1]
     ),
     st.tuples(st.integers(4, 300), st.binary(max_size=4)).map(lambda pair: field(*pair)),
+    st.tuples(st.integers(4, 300), st.binary(max_size=3), st.integers(4, 300)).map(
+        lambda parts: number(parts[0] << 3 | 3) + field(9, parts[1]) + number(parts[2] << 3 | 4)
+    ),
+    st.integers(4, 300).map(lambda name: number(name << 3 | 3) + field(1, b"x") + number(name << 3 | 4)),
     st.binary(max_size=3),
 )
 
@@ -50,6 +55,14 @@ item = st.binary(max_size=200)
 scope = message(one(1, st.binary(max_size=4)), one(2, item), one(2, item), one(3, text), foreign)
 resource = message(one(1, st.binary(max_size=4)), one(2, scope), one(3, text), foreign)
 request = message(one(1, resource), one(1, resource), foreign)
+
+
+def test_what_stands_in_a_group_does_not_keep_the_items_after_it_from_being_counted() -> None:
+    group = number(5 << 3 | 3) + field(1, b"") + number(5 << 3 | 4)
+    bomb = field(1, field(2, group + field(2, b"") * (envelope.MAX_ITEMS + 1)))
+
+    with pytest.raises(Undecodable, match="Send smaller batches"):
+        envelope.cut([bomb])
 
 
 @given(st.lists(request, min_size=1, max_size=3))

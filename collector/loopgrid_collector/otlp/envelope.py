@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import ptars
 import pyarrow as pa
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
 from loopgrid_collector.errors import Undecodable
 from loopgrid_collector.otlp import unknown
@@ -28,7 +29,13 @@ MAX_SURROUNDINGS: Final = 100_000
 MAX_ITEMS: Final = 1_000_000
 """Spans or log records of one request. An empty one takes two bytes on the wire and hundreds in memory."""
 
+MAX_GROUPS: Final = 90
+"""Groups in groups that are walked through; the runtime refuses some more."""
+
+_LARGEST_FIELD: Final = 2**29 - 1
 _LENGTH: Final = 2
+_GROUP: Final = 3
+_GROUP_END: Final = 4
 _FIXED_BYTES: Final = {1: 8, 5: 4}
 _MORE: Final = 0x80
 _LONGEST_NUMBER_BITS: Final = 63
@@ -60,7 +67,7 @@ _MESSAGES: Final = {
 }
 
 
-def _handler() -> Any:
+def _request_class() -> Any:
     file = FileDescriptorProto(name="loopgrid/envelope.proto", package="loopgrid", syntax="proto3")
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
@@ -68,11 +75,10 @@ def _handler() -> Any:
             message.field.add(name=field, number=number, type=kind, label=label, type_name=type_name or None)
     pool = DescriptorPool()
     pool.Add(file)
-    descriptor = pool.FindMessageTypeByName("loopgrid.Request")
-    return ptars.HandlerPool([descriptor.file]).get_for_message(descriptor)
+    return GetMessageClass(pool.FindMessageTypeByName("loopgrid.Request"))
 
 
-_REQUEST: Final = _handler()
+_REQUEST: Final = _request_class()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +202,10 @@ class _Walk:
         """
         body = self.body
         while at < end:
+            begun = at
             tag = body[at]
             at += 1
             if tag & 7 != _LENGTH or tag >= _MORE:
-                begun = at - 1
                 at = self._skip(begun)
                 own.strange += body[begun:at]
                 continue
@@ -217,16 +223,22 @@ class _Walk:
                 self.regular = self.regular and tag not in own.fields
                 own.fields[tag] = (at, stop)
             else:
-                own.strange += unknown.raw_field(tag, body[at:stop])
+                own.strange += body[begun:stop]
             at = stop
         self.regular = self.regular and at == end
 
-    def _skip(self, at: int) -> int:
-        """Past a field that is none of ours, or to the end of the body where it is no field."""
+    def _skip(self, at: int, groups: int = 0) -> int:
+        """Past a field that is none of ours.
+
+        Raises:
+            IndexError: it is no field.
+        """
         tag, at = _number(self.body, at)
+        if not 0 < tag >> 3 <= _LARGEST_FIELD:
+            raise IndexError
         wire = tag & 7
         # A field of ours in another shape, or with a needlessly long tag.
-        self.regular = self.regular and tag >> 3 > _SCHEMA_URL >> 3
+        self.regular = self.regular and (groups > 0 or tag >> 3 > _SCHEMA_URL >> 3)
         if wire == 0:
             return _number(self.body, at)[1]
         if wire == _LENGTH:
@@ -234,8 +246,18 @@ class _Walk:
             return at + size
         if wire in _FIXED_BYTES:
             return at + _FIXED_BYTES[wire]
-        self.regular = False
-        return len(self.body) + 1
+        if wire == _GROUP and groups < MAX_GROUPS:
+            return self._skip_group(tag >> 3, at, groups + 1)
+        raise IndexError
+
+    def _skip_group(self, number: int, at: int, groups: int) -> int:
+        while True:
+            tag, after = _number(self.body, at)
+            if tag & 7 == _GROUP_END:
+                if tag >> 3 != number:
+                    raise IndexError
+                return after
+            at = self._skip(at, groups)
 
 
 def _too_many() -> Undecodable:
@@ -290,42 +312,47 @@ def _slices(data: bytes, bounds: npt.NDArray[np.int64]) -> pa.BinaryArray:
 
 
 def _from_messages(bodies: Sequence[bytes]) -> Envelope:
+    """What the protobuf runtime makes of bodies that are not plainly what exporters send."""
+    items: list[bytes] = []
+    requests: list[int] = []
+    counts: list[int] = []
+    scopes: list[tuple[int, bytes, str]] = []
+    resources: list[tuple[bytes, str]] = []
+    for body in bodies:
+        before = len(items)
+        for resource in _parsed(body).resources:
+            for scope in resource.scopes:
+                if len(items) - before + len(scope.items) > MAX_ITEMS:
+                    raise _too_many()
+                items += scope.items
+                counts.append(len(scope.items))
+                own, url = scope.scope, scope.schema_url
+                scopes.append((len(resources), _around(scope) + own, url))
+            own, url = resource.resource, resource.schema_url
+            resources.append((_around(resource) + own, url))
+        requests.append(len(items) - before)
+    return Envelope(
+        items=pa.array(items, pa.binary()),
+        request=np.repeat(np.arange(len(bodies)), np.array(requests, dtype=np.int64)),
+        scope=np.repeat(np.arange(len(scopes)), np.array(counts, dtype=np.int64)),
+        scopes=scopes,
+        resources=resources,
+    )
+
+
+def _parsed(body: bytes) -> Any:
     try:
-        batch = _REQUEST.list_to_record_batch(list(bodies))
-    except ValueError as error:
+        return _REQUEST.FromString(body)
+    except DecodeError as error:
         raise Undecodable(
             "The body is not an OTLP protobuf export request. Check that the path matches the signal "
             "and the content type matches the encoding."
         ) from error
-    resource_lists = batch.column(0)
-    resources = resource_lists.flatten()
-    scope_lists = resources.field("scopes")
-    scopes = scope_lists.flatten()
-    item_lists = scopes.field("items")
-    resource_of_scope = _owners(scope_lists)
-    scope_of_item = _owners(item_lists)
-    return Envelope(
-        items=item_lists.flatten(),
-        request=_owners(resource_lists)[resource_of_scope][scope_of_item],
-        scope=scope_of_item,
-        scopes=list(
-            zip(
-                resource_of_scope.tolist(),
-                [payload or b"" for payload in scopes.field("scope").to_pylist()],
-                scopes.field("schema_url").to_pylist(),
-                strict=True,
-            )
-        ),
-        resources=list(
-            zip(
-                [payload or b"" for payload in resources.field("resource").to_pylist()],
-                resources.field("schema_url").to_pylist(),
-                strict=True,
-            )
-        ),
-    )
 
 
-def _owners(lists: pa.ListArray) -> npt.NDArray[np.int64]:
-    """For each member of the lists, the index of the list that holds it."""
-    return np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))
+def _around(message: Message) -> bytes:
+    """The unknown fields beside a resource or a scope, kept as ``_Walk`` keeps them. Empties the message."""
+    for field in message.DESCRIPTOR.fields:
+        message.ClearField(field.name)
+    raw = message.SerializeToString()
+    return unknown.around_field(raw) if raw else b""

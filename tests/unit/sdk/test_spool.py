@@ -528,6 +528,26 @@ def test_multiprocessing_children_are_producers_of_their_own(receiver):
     assert len({span.attributes["loopgrid.producer.id"] for span in receiver.spans}) == 4
 
 
+def test_no_thread_of_ours_imports_without_keeping_others_from_forking(receiver):
+    program = """
+        import sys, threading
+        from loopgrid import encode
+        class Watch:
+            def find_spec(self, name, path=None, target=None):
+                if threading.current_thread() is not threading.main_thread():
+                    seen.append((name, encode.imports._is_owned()))
+        seen = []
+        sys.meta_path.insert(0, Watch())
+        number("first")
+        assert loopgrid.flush()
+        assert "urllib3" in dict(seen)
+        assert [name for name, kept in seen if not kept] == []
+    """
+    done = run(program, receiver.url)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_was_refused_can_be_read_again(receiver, own_spool):
     receiver.script(Answer(400))
     loopgrid.configure(endpoint=receiver.url, delivery=QUICK)
