@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	&& command -v $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check browser clean
 
 help:
 	@echo "make demo    sets everything up and shows the whole loop on an embedded ledger"
@@ -21,8 +21,17 @@ help:
 demo: $(VENV)/ready
 	$(BIN)/loopgrid demo
 
-test: $(VENV)/ready
-	$(BIN)/python -m pytest
+# Two processes: the suite waits for servers most of its time. A test does not know of its neighbours.
+test: $(VENV)/ready browser
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Some tests look at pages in a browser. It is installed where that needs no question; elsewhere they are skipped
+# and say so.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+	|| echo "No Chromium here: the tests that need a browser are skipped."
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

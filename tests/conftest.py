@@ -11,9 +11,10 @@ from hypothesis import settings
 
 from tests.support.server import RunningServer, running_server
 
+_OUTSIDE = ("LOOPGRID_", "OTEL_", "OPENAI_", "COLUMNS", "LINES")
 # The settings of whoever runs the tests are not ours. Done on import, which is before any test
 # module is read, so that nothing can pick one up.
-for _name in [name for name in os.environ if name.startswith(("LOOPGRID_", "OTEL_", "OPENAI_"))]:
+for _name in [name for name in os.environ if name.startswith(_OUTSIDE)]:
     del os.environ[_name]
 
 # The same examples in every run, whatever the machine's speed and whatever an earlier run has found: a
