@@ -27,6 +27,7 @@ VARIABLES: Final = frozenset(
 )
 """Every environment variable of LoopGrid's that this side reads."""
 DURABILITIES: Final = ("async", "sync")
+LAMBDA_CALL_FLUSH_S: Final = 2.0
 POLICIES: Final = ("block", "raise", "drop")
 _USER: Final = re.compile(r"//[^/]*@")
 """User and password in a URL: they are in no message."""
@@ -100,6 +101,9 @@ class DeliveryLimits:
         exit_flush_s: seconds the end of the process waits for what is still on its way. It does not wait
             for a collector that is not there: one that refuses the connection is asked once more. What is
             left stays in the spool for the next start.
+        call_flush_s: seconds an outermost decision waits before it returns for the collector to acknowledge
+            it, where nothing is known to be in its way. 0: not at all. Where `AWS_LAMBDA_FUNCTION_NAME` is
+            set the default is 2: there the process is frozen when the call returns, perhaps for ever.
     """
 
     max_queue_bytes: int = 64 * 2**20
@@ -116,6 +120,7 @@ class DeliveryLimits:
     first_backoff_s: float = 0.1
     max_backoff_s: float = 5.0
     exit_flush_s: float = 5.0
+    call_flush_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +193,8 @@ class Config:
             "durability": environ.get("LOOPGRID_DURABILITY") or "async",
             "when_full": environ.get("LOOPGRID_WHEN_FULL") or "block",
         }
+        if environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+            values["delivery"] = DeliveryLimits(call_flush_s=LAMBDA_CALL_FLUSH_S)
         values.update({name: value for name, value in overrides.items() if value is not None})
         return cls(**values)
 

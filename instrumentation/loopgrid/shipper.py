@@ -94,6 +94,7 @@ class Shipper:
         self._ending = False
         self._closed = False
         self._absent = False
+        self._pausing = False
         self._blocked = 0
         self._set_aside = 0
         self._reading = Reading(writing.folder)
@@ -125,10 +126,11 @@ class Shipper:
         with self._changed:
             self._changed.notify_all()
 
-    def drain(self, timeout_s: float) -> bool:
+    def drain(self, timeout_s: float, *, patient: bool = True) -> bool:
         """Wait until everything handed over before this call is settled; True if that was in time.
 
-        It does not wait for a collector that wants another key or is no collector.
+        It does not wait for a collector that wants another key or is no collector, nor, where it is not
+        patient, for one that was asked in vain and is to be asked again later.
         """
         target = self.writer.accepted
         if self._settled >= target:
@@ -143,7 +145,10 @@ class Shipper:
             try:
                 self._changed.wait_for(
                     lambda: (
-                        self._settled >= target or self._blocked > blocked or (self._ending and self._absent)
+                        self._settled >= target
+                        or self._blocked > blocked
+                        or (self._ending and self._absent)
+                        or (self._pausing and not patient)
                     ),
                     max(0.0, deadline - time.monotonic()),
                 )
@@ -435,7 +440,10 @@ class Shipper:
         """Wait; who flushes or ends meanwhile makes it short once."""
         with self._changed:
             ending = self._ending
+            self._pausing = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._closed or self._ending is not ending, wait_s)
+            self._pausing = False
             if self._closed:
                 raise _StoppedError
 

@@ -95,6 +95,7 @@ class Pipeline:
         group = self.surroundings(resource.attributes, (SCOPE, version(), None))
         self.shipper = Shipper(config, health, writing, group, self.producer_id, redact)
         self._mirror = mirror
+        self._call_flush_s = limits.call_flush_s
         self._process_id = os.getpid()
         self._numbers = itertools.count(1)
         self._ids = _OwnIds()
@@ -153,6 +154,8 @@ class Pipeline:
         if os.getpid() == self._process_id:
             try:
                 self.shipper.put(span)
+                if self._call_flush_s and (span.parent is None or span.parent.is_remote):
+                    self.shipper.drain(self._call_flush_s, patient=False)
             finally:
                 if self._mirror is not None:
                     self._mirror.show(span)

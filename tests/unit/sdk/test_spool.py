@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -526,6 +527,39 @@ def test_multiprocessing_children_are_producers_of_their_own(receiver):
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(str(span.input["value"]) for span in receiver.spans) == ["0", "1", "2", "parent", "parent"]
     assert len({span.attributes["loopgrid.producer.id"] for span in receiver.spans}) == 4
+
+
+LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "triage"}
+
+
+def test_in_a_lambda_a_decision_has_arrived_when_the_call_returns(receiver):
+    program = """
+        @loopgrid.decision("handler")
+        def handler(event):
+            return number(event)
+        handler(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = run(program, receiver.url, **LAMBDA)
+
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    assert sorted(span.name for span in receiver.spans) == ["handler", "number"]
+
+
+def test_in_a_lambda_a_collector_that_fails_does_not_hold_up_the_call(receiver):
+    receiver.script(*[Answer(503, headers={"Retry-After": "60"})] * 3)
+    program = """
+        number("kept")
+        number("kept, too")
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+
+    done = run(program, receiver.url, **LAMBDA)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+    receiver.forget_script()
+    run("assert loopgrid.recover(30)", receiver.url)
+
+    assert sorted(span.input["value"] for span in receiver.spans) == ["kept", "kept, too"]
 
 
 def test_no_thread_of_ours_imports_without_keeping_others_from_forking(receiver):
