@@ -26,7 +26,7 @@ def quick(number):
 
 @loopgrid.decision("stuck")
 def stuck(message):
-    # Its start is on disk once a decision is that ended after the start was taken up: they are written in order.
+    # Its start is on disk once a decision is that ended after it was taken up: they are written in order.
     writer = tracing.active().shipper.writer
     taken_up = False
     while not taken_up:
