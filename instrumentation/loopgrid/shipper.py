@@ -326,16 +326,7 @@ class Shipper:
         """A decision that started and never ended is said to be that: no end is made up for it."""
         starts = list(orphan.reading.starts.values())
         for begin in range(0, len(starts), self._limits.max_batch_spans):
-            part = [
-                Item(
-                    Kind.EVENT,
-                    item.key,
-                    encode.event_from(item.body, ReportKey.STARTED_EVENT, time.time_ns()),
-                    item.group,
-                    item.after,
-                )
-                for item in starts[begin : begin + self._limits.max_batch_spans]
-            ]
+            part = [_told_started(item) for item in starts[begin : begin + self._limits.max_batch_spans]]
             self._deliver(transport, part, Count.UNFINISHED)
             self._health.count(Count.UNFINISHED, len(part))
 
@@ -477,6 +468,11 @@ class Shipper:
         with self._changed:
             self._settled += number
             self._changed.notify_all()
+
+
+def _told_started(item: Item) -> Item:
+    body = encode.event_from(item.body, ReportKey.STARTED_EVENT, time.time_ns())
+    return Item(Kind.EVENT, item.key, body, item.group, item.after)
 
 
 class _Batches:
