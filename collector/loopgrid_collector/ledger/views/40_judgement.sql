@@ -143,12 +143,22 @@ WHERE entry_type = 'correction';
 
 -- What each correction says is right, as SHA-256 of a canonical form: the same for the same JSON value, whatever the
 -- order of members and however a number is written. A value is its leaves and containers, each with the way down to
--- it; the names on the way are a list, because json_tree escapes nothing in its paths.
+-- it; the names on the way are a list, because json_tree escapes nothing in its paths. Only corrections of one decision
+-- are compared, so it is worked out where their texts differ, and the text will do elsewhere.
 CREATE OR REPLACE VIEW store.canonical_rows AS
-WITH RECURSIVE node AS MATERIALIZED (
-    SELECT said.entry_id, tree.id, tree.parent, tree.key, tree.type, CAST(tree.atom AS VARCHAR) AS atom
-    FROM store.entries AS said, json_tree(json_extract(said.body, '$.output')) AS tree
-    WHERE said.entry_type = 'correction'
+WITH RECURSIVE said AS (
+    SELECT entry_id, trace_id, span_id, json_extract(body, '$.output') AS output
+    FROM store.entries
+    WHERE entry_type = 'correction'
+),
+differing AS (
+    SELECT trace_id, span_id FROM said GROUP BY ALL HAVING count(DISTINCT CAST(output AS VARCHAR)) > 1
+),
+node AS MATERIALIZED (
+    SELECT contested.entry_id, tree.id, tree.parent, tree.key, tree.type, CAST(tree.atom AS VARCHAR) AS atom
+    FROM (
+        FROM said SEMI JOIN differing ON differing.trace_id = said.trace_id AND differing.span_id = said.span_id
+    ) AS contested, json_tree(contested.output) AS tree
 ),
 placed AS (
     SELECT entry_id, id, CAST([] AS VARCHAR[]) AS place, type, atom FROM node WHERE parent IS NULL
@@ -173,7 +183,11 @@ written AS (
 )
 SELECT entry_id, sha256(string_agg(line, chr(10) ORDER BY line)) AS output_sha256
 FROM written
-GROUP BY entry_id;
+GROUP BY entry_id
+UNION ALL
+SELECT said.entry_id, sha256(CAST(said.output AS VARCHAR))
+FROM said
+ANTI JOIN differing ON differing.trace_id = said.trace_id AND differing.span_id = said.span_id;
 
 -- Which correction is the truth of a decision under each policy. `latest`: the one said last, by attaching it or by
 -- adjudicating for it. `adjudicated`: the one that the newest adjudication chose. `majority`: the output that more
