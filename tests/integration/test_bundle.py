@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
+from loopgrid_collector import mapping
 from loopgrid_collector.ledger import bundle as bundles
+from loopgrid_collector.ledger.renormalise import renormalise
 from loopgrid_query.cli.app import run
 from tests.contract.rest import running_api
 from tests.integration.test_snapshot import recording, url
 from tests.support.ledgers import house
+from tests.support.spans import chat, traces
 
 VIEWS_OF_A_BUNDLE = ("decisions", "spans", "judgements", "commits", "access_log", "producers", "reviews")
 
@@ -86,6 +92,43 @@ def test_the_views_of_a_bundle_show_what_those_of_its_ledger_show(bundle, view):
 def test_the_past_can_be_asked_of_a_bundle(bundle):
     assert query(bundle, "SELECT count(*), count(*) FILTER (corrected) FROM decisions_as_of(1)") == [(1, 0)]
     assert query(bundle, "SELECT count(*), count(*) FILTER (corrected) FROM decisions_as_of(9)") == [(2, 1)]
+
+
+def stumble(*_: Any) -> None:
+    raise KeyError("a mistake in a dialect")
+
+
+def test_what_a_later_mapping_reads_shows_in_the_views_of_a_bundle(tmp_path, monkeypatch):
+    with monkeypatch.context() as broken, house(tmp_path) as it:
+        broken.setattr(mapping, "normalise_spans", stumble)
+        it.ingest.traces_blocking(traces(chat(1), chat(2)))
+    with house(tmp_path) as it:
+        assert renormalise(it.ledger).changed == 2
+    target, again = tmp_path / "bundle", tmp_path / "again.duckdb"
+
+    source = str(tmp_path / "test.duckdb")
+    assert run(["snapshot", str(target), "--format", "parquet", "--ledger", source]) == 0
+    assert run(["snapshot", str(again), "--ledger", str(target)]) == 0
+
+    shown = "SELECT decision_id, model_name, input FROM decisions ORDER BY ALL"
+    with house(tmp_path) as it:
+        expected = it.rows(shown)
+    assert len(expected) == 2
+    assert query(target, shown) == expected
+    with duckdb.connect(again, read_only=True) as plain:
+        assert plain.execute(shown).fetchall() == expected
+
+
+def test_another_reader_of_parquet_finds_ids_times_and_texts_as_documented(bundle):
+    spans = parquet.read_table(bundle / "spans.parquet")
+    decision_id = query(bundle, "SELECT decision_id FROM decisions ORDER BY recorded_at LIMIT 1")[0][0]
+
+    trace_id, span_id = spans.column("trace_id")[0].as_py(), spans.column("span_id")[0].as_py()
+    raw = trace_id.bytes if isinstance(trace_id, uuid.UUID) else trace_id
+    assert f"{raw.hex()}-{span_id:016x}" == decision_id
+    assert spans.schema.field("recorded_at").type == pa.timestamp("us")
+    assert json.loads(spans.column("attributes")[0].as_py())["loopgrid.decision.input"] == '"hello"'
+    assert spans.column("position").to_pylist() == sorted(spans.column("position").to_pylist())
 
 
 def test_a_bundle_becomes_a_ledger_again_that_verifies_and_takes_more(bundle, tmp_path, capsys):
@@ -255,6 +298,8 @@ def test_a_manifest_that_names_other_files_is_found(mine, change, found, capsys)
         (lambda folder: (folder / "manifest.json").unlink(), "holds no manifest.json"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "is damaged"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "is damaged"),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 200_000), "is damaged"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b"\xff"), "is damaged"),
         (lambda folder: said_otherwise(folder, lambda said: said.pop("chain")), "is damaged"),
         (lambda folder: said_otherwise(folder, lambda said: said.update(records="3")), "is damaged"),
         (lambda folder: said_otherwise(folder, lambda said: said.update(schema_version=2)), "newer version"),

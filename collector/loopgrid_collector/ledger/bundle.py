@@ -177,7 +177,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise LedgerForeign(
             f"{folder} holds no {MANIFEST}, so it is no Parquet bundle, or lost it."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LedgerForeign(f"{path} is damaged and cannot be read; restore it from a backup.") from error
     try:
         if max(said["format_version"] - FORMAT_VERSION, said["schema_version"] - SCHEMA_VERSION) > 0:
