@@ -26,9 +26,11 @@ def quick(number):
 
 @loopgrid.decision("stuck")
 def stuck(message):
-    # Its start is on disk once another decision that began later is: both are written in order.
+    # Its start is on disk once a decision is that ended after it was taken up: they are written in order.
     writer = tracing.active().shipper.writer
-    while not writer._open:
+    taken_up = False
+    while not taken_up:
+        taken_up = bool(writer._open)
         quick(0)
         assert writer.until_written(writer.accepted, 30)
     os.kill(os.getpid(), signal.SIGKILL)

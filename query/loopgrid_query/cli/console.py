@@ -42,8 +42,8 @@ def _console(*, stderr: bool) -> Console:
         markup=False,
         emoji=False,
         width=_WIDTH_WITHOUT_TERMINAL if unknown else None,
-        # A line that a program looks for is one line, whatever width the environment speaks of.
-        soft_wrap=not stream.isatty(),
+        # A line that a program looks for is one line.
+        soft_wrap=unknown,
     )
 
 
