@@ -80,6 +80,8 @@ class JudgementCalls:
         patch: Sequence[Mapping[str, Any]] | None = None,
         corrected_by: str | None = None,
         reason: str | None = None,
+        category: str | None = None,
+        severity: str | None = None,
         idempotency_key: str | None = None,
     ) -> Call[CorrectionRecord]:
         """Attach the output a human says is right; the latest correction is the ground truth.
@@ -90,6 +92,8 @@ class JudgementCalls:
             patch: instead of it, what to change in the recorded output: JSON Patch (RFC 6902).
             corrected_by: who says so; the API key's person by default.
             reason: why.
+            category: kind of fault, in a word of yours.
+            severity: how bad it is, in a word of yours.
             idempotency_key: sent again with the same key it is the same correction; a new one for each call
                 by default.
 
@@ -99,7 +103,8 @@ class JudgementCalls:
             Invalid: the correction cannot be written as JSON, the patch cannot be applied, both or neither
                 are given, or nobody knows who says so.
         """
-        body = _right_output(correction, patch) | _given(corrected_by=corrected_by, reason=reason)
+        said = _given(corrected_by=corrected_by, reason=reason, category=category, severity=severity)
+        body = _right_output(correction, patch) | said
         return _said(decision_id, "correction", CorrectionRecord, body, idempotency_key)
 
     def agree(

@@ -105,6 +105,8 @@ class CorrectionRecord(Result):
     patch: list[dict[str, Any]] | None
     corrected_by: str
     reason: str | None
+    category: str | None
+    severity: str | None
     supersedes: str | None
     recorded_at: str
 

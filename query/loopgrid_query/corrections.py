@@ -67,11 +67,12 @@ class Corrections:
             raise Invalid.of([FieldError("correction", "give either correction or patch")])
         body: dict[str, Any] = corrected(row, request.correction, request.patch)
         body["corrected_by"] = request.corrected_by
-        if request.reason is not None:
-            body["reason"] = request.reason
+        optional = {"reason": request.reason, "category": request.category, "severity": request.severity}
+        body |= {name: value for name, value in optional.items() if value is not None}
         correction_id = ids.new_correction_id(decision_id, key)
         with self._locks.holding(decision_id):
-            before = self._before("correction", correction_id, key, {"reason": None, "patch": None, **body})
+            said = dict.fromkeys(("reason", "category", "severity", "patch")) | body
+            before = self._before("correction", correction_id, key, said)
             if before is not None:
                 return before
             standing = self._reader.row("decision_ground_truth", decision_id=decision_id)

@@ -221,6 +221,8 @@ class CorrectionRequest(Request):
         examples=[[{"op": "replace", "path": "/response", "value": "Refund initiated."}]],
     )
     reason: Said | None = None
+    category: Said | None = Field(None, max_length=200, description="kind of fault", examples=["policy"])
+    severity: Said | None = Field(None, max_length=200, examples=["high"])
 
 
 class CompareRequest(Request):
@@ -356,6 +358,8 @@ class CorrectionMade(BaseModel):
     patch: Any = Field(description="the JSON Patch that made it; null where it came whole")
     corrected_by: str
     reason: str | None
+    category: str | None
+    severity: str | None
     supersedes: str | None = Field(description="the correction that stood before this one")
     recorded_at: datetime
 

@@ -6,6 +6,7 @@ import pytest
 
 from loopgrid_collector.errors import Misconfigured
 from tests.contract.rest import problem, running_api
+from tests.support.ledgers import house
 
 PAGE = "https://app.example.com"
 
@@ -25,6 +26,25 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_not(
         assert 990 <= int(answers[3].headers["retry-after"]) <= 1000
         assert answers[3].headers["x-request-id"]
         assert api.client.get("/v1/decisions", headers=admin).status_code == 200
+
+
+def test_whom_the_rate_refused_is_in_the_access_log_and_a_flood_is_counted(tmp_path):
+    refused = 40
+    with running_api(tmp_path, api_requests_per_s=0.001, api_request_burst=1) as api:
+        made = api.client.post("/v1/keys", json={"name": "first", "scopes": ["admin"]}).json()
+        asks = {"authorization": f"Bearer {made['key']}", "x-request-id": "the-first"}
+        answers = [api.client.get("/v1/decisions", headers=asks) for _ in range(refused + 1)]
+        assert {answer.status_code for answer in answers[1:]} == {429}
+
+    with house(tmp_path, file="ledger.duckdb") as ledger:
+        rows = ledger.rows(
+            "SELECT key_id, method, route, reason, request_id, address IS NOT NULL "
+            "FROM access_log WHERE status = 429"
+        )
+        missing = ledger.rows("SELECT sum(attempts) FROM access_log WHERE reason = 'too_many_refused'")[0][0]
+    reason = "More requests came than one caller may make"
+    assert set(rows) == {(made["key_id"], "GET", "/v1/decisions", reason, "the-first", True)}
+    assert len(rows) + (missing or 0) == refused
 
 
 def test_without_keys_an_address_has_the_rate_and_health_and_otlp_have_none(tmp_path):

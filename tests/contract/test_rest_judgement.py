@@ -186,6 +186,65 @@ def test_equal_corrections_count_together_and_a_dispute_counts_against(api, deci
     assert truth(api, decision, "ground_truth_majority") is None
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"action": "refund", "amount": 1}, {"amount": 1, "action": "refund"}),
+        ({"amount": 1, "of": [{"b": 2, "a": 0.5}]}, {"of": [{"a": 0.50, "b": 2.0}], "amount": 1.0}),
+        (-0.0, 0),
+        (1e20, 100000000000000000000.0),
+        (1e300, 10.0**300),
+        ({"text": "é\n", "none": None, "yes": True}, {"yes": True, "none": None, "text": "\u00e9\n"}),
+        (None, None),
+    ],
+)
+def test_the_same_json_value_is_one_vote_however_it_is_written(api, decision, one, other):
+    corrected(api, decision, one, "ana")
+    corrected(api, decision, other, "ben")
+
+    assert truth(api, decision, "ground_truth_majority") is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, "1"),
+        (1, True),
+        (None, "null"),
+        ({}, []),
+        ([1, 2], [2, 1]),
+        ({"a": None}, {}),
+        ([], [[]]),
+        (0.1, 0.2),
+        (2**63, 2**63 + 1),
+        ({"a": [1]}, {"a[0]": 1}),
+        ({"a": {"b": 1}}, {"a.b": 1}),
+        ({"a": {"b": {"c": 1}}, "a.b": {"c": 2}}, {"a": {"b": {"c": 2}}, "a.b": {"c": 1}}),
+        ({"a": ["x"]}, {"a": {"0": "x"}}),
+        ("a\nb", ["a", "b"]),
+    ],
+)
+def test_other_json_values_are_other_votes(api, decision, one, other):
+    corrected(api, decision, one, "ana")
+    corrected(api, decision, other, "ben")
+
+    assert truth(api, decision, "ground_truth_majority") is None
+
+
+def test_a_correction_keeps_its_category_and_severity_and_a_key_stands_for_them(api, decision):
+    body = {"correction": "one", "corrected_by": "ana", "category": "policy", "severity": "high"}
+    path, key = f"/v1/decisions/{decision}/correction", {"idempotency-key": f"once-{decision}"}
+    made = api.client.post(path, json=body, headers=key)
+
+    assert (made.status_code, made.json()["category"], made.json()["severity"]) == (201, "policy", "high")
+    assert api.client.post(path, json=body, headers=key).json() == made.json()
+    assert api.client.post(path, json={**body, "severity": "low"}, headers=key).status_code == 409
+    (shown_there,) = shown(api, decision)["corrections"]
+    assert (shown_there["category"], shown_there["severity"]) == ("policy", "high")
+    stored = "SELECT category, severity FROM corrections WHERE decision_id = ?"
+    assert api.sql(stored, [decision]).json()["rows"] == [["policy", "high"]]
+
+
 def test_a_majority_for_the_recorded_output_is_no_correction(api, decision):
     corrected(api, decision, "one", "ana")
     for who in ("ben", "cleo"):

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from loopgrid_collector.auth import Scope
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.keyring import Keyring
 from loopgrid_collector.ledger.ledger import Ledger
+from tests.contract.rest import running_api
 from tests.support.server import RunningServer, running_server
 
 pytestmark = pytest.mark.integration
@@ -149,7 +151,12 @@ def test_answers_are_ordinary_judgements_that_the_queue_links_to(server):
     for said in (
         {"verdict": "correct"},
         {"verdict": "incorrect", "reason": "too much", "category": "amount", "severity": "high"},
-        {"verdict": "corrected", "patch": [{"op": "replace", "path": "/ok", "value": False}]},
+        {
+            "verdict": "corrected",
+            "patch": [{"op": "replace", "path": "/ok", "value": False}],
+            "category": "policy",
+            "severity": "low",
+        },
     ):
         item = claim(server, queue, "ann")["decision_id"]
         told(ask(server, "POST", f"{queue}/answers", {"decision_id": item, "reviewer": "ann", **said}))
@@ -160,18 +167,20 @@ def test_answers_are_ordinary_judgements_that_the_queue_links_to(server):
             "POST",
             "/v1/sql",
             {
-                "query": "SELECT a.verdict, j.event, j.said_by, j.reason, j.category, j.output->>'ok' "
-                "FROM review_answers a JOIN judgements j USING (judgement_id) "
+                "query": "SELECT a.verdict, j.event, j.said_by, j.reason, j.category, j.severity, "
+                "j.output->>'ok' FROM review_answers a JOIN judgements j USING (judgement_id) "
                 "WHERE a.review_id = $1 ORDER BY a.position",
                 "parameters": [queue.rpartition("/")[2]],
             },
         )
     )["rows"]
     assert rows == [
-        ["correct", "approval", "ann", None, None, None],
-        ["incorrect", "mark", "ann", "too much", "amount", None],
-        ["corrected", "correction", "ann", None, None, "false"],
+        ["correct", "approval", "ann", None, None, None, None],
+        ["incorrect", "mark", "ann", "too much", "amount", "high", None],
+        ["corrected", "correction", "ann", None, "policy", "low", "false"],
     ]
+    items = told(ask(server, "GET", f"{queue}/items?reviewer=ann"))["items"]
+    assert {one["category"] for item in items for one in item["said"]} == {None, "amount", "policy"}
     progress = told(ask(server, "GET", queue))["progress"]
     assert (progress["answers"], progress["complete"], progress["remaining"]) == (3, 3, 0)
 
@@ -183,7 +192,6 @@ def test_answers_are_ordinary_judgements_that_the_queue_links_to(server):
         ({"verdict": "corrected"}, "output"),
         ({"verdict": "correct", "output": 1}, "output"),
         ({"verdict": "corrected", "output": 1, "patch": [{"op": "remove", "path": "/n"}]}, "output"),
-        ({"verdict": "corrected", "output": 1, "category": "x"}, "category"),
         ({"verdict": "wrong"}, "verdict"),
     ],
 )
@@ -210,6 +218,49 @@ def test_nobody_answers_unclaimed_twice_nameless_or_in_a_closed_queue(server):
     assert ask(server, "POST", f"{queue}/answers", {**said, "reviewer": "bob"}).status_code == 409
     assert claim(server, queue, "bob")["decision_id"] is None
     assert ask(server, "GET", "/v1/reviews/rev_0").status_code == 404
+
+
+def test_a_lapsed_claim_is_taken_over_and_its_first_holder_is_told_so(tmp_path, monkeypatch):
+    with running_api(tmp_path) as api:
+        now = datetime(2026, 3, 1, 12, tzinfo=UTC).replace(tzinfo=None)
+        monkeypatch.setattr(api.services.reviews, "_clock", lambda: now)
+        item = api.record(output=1)["decision_id"]
+        made = api.client.post("/v1/reviews", json={"name": "week 9", "lease_s": 60}).json()
+        queue = f"/v1/reviews/{made['review_id']}"
+
+        def asks(step: str, who: str, **more: Any) -> httpx.Response:
+            return api.client.post(f"{queue}/{step}", json={"reviewer": who, **more})
+
+        first = asks("claim", "ann").json()
+        assert (first["decision_id"], first["expires_at"]) == (item, "2026-03-01T12:01:00Z")
+        now += timedelta(seconds=59)
+        waiting = asks("claim", "bob").json()
+        assert (waiting["decision_id"], waiting["waiting"]) == (None, 1)
+        now += timedelta(seconds=1)
+        taken = asks("claim", "bob").json()
+        assert (taken["decision_id"], taken["claim_id"] != first["claim_id"]) == (item, True)
+
+        said = {"decision_id": item, "verdict": "correct"}
+        late = asks("answers", "ann", **said)
+        assert late.status_code == 409
+        assert "has expired and others have taken it" in late.json()["detail"]
+        assert asks("claim", "ann").json()["decision_id"] is None
+        assert asks("answers", "bob", **said).status_code == 201
+        assert api.sql("SELECT said_by FROM judgements").json()["rows"] == [["bob"]]
+
+
+def test_a_lapsed_claim_that_nobody_took_over_may_still_be_answered(tmp_path, monkeypatch):
+    with running_api(tmp_path) as api:
+        now = datetime(2026, 3, 1, 12, tzinfo=UTC).replace(tzinfo=None)
+        monkeypatch.setattr(api.services.reviews, "_clock", lambda: now)
+        item = api.record(output=1)["decision_id"]
+        made = api.client.post("/v1/reviews", json={"name": "week 9", "lease_s": 60}).json()
+        queue = f"/v1/reviews/{made['review_id']}"
+        api.client.post(f"{queue}/claim", json={"reviewer": "ann"})
+
+        now += timedelta(hours=3)
+        said = {"decision_id": item, "verdict": "correct", "reviewer": "ann"}
+        assert api.client.post(f"{queue}/answers", json=said).status_code == 201
 
 
 def test_a_queue_of_nothing_an_unknown_filter_and_a_taken_name_are_refused(server):

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 # Checkpoints are ours to schedule: DuckDB's own, at 16 MiB, costs throughput and comes at any moment.
 _NO_AUTOMATIC_CHECKPOINT: Final = "1TB"
 
-_STORAGE_VERSION: Final = "v1.5.0"
+STORAGE_VERSION: Final = "v1.5.0"
 """The file format. DuckDB's default can be read by older releases, and lacks zstd and the cheaper
 dictionaries; older releases cannot read a ledger's views anyway."""
 
@@ -213,7 +213,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, config: Collector
     try:
         connection.execute(
             f"ATTACH '{_quoted(str(path))}' AS {CATALOG} "
-            f"(ROW_GROUP_SIZE {config.row_group_rows:d}, STORAGE_VERSION '{_STORAGE_VERSION}')"
+            f"(ROW_GROUP_SIZE {config.row_group_rows:d}, STORAGE_VERSION '{STORAGE_VERSION}')"
         )
     except (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException) as error:
         raise _refusal(path, str(error)) from error

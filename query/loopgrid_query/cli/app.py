@@ -108,7 +108,7 @@ app.command("import", epilog=example("loopgrid import traces.jsonl captured/"))(
 app.command(epilog=example("loopgrid renormalize --ledger decisions.duckdb --dry-run"))(
     renormalizing.renormalize
 )
-app.command(epilog=example("loopgrid snapshot copies/decisions.duckdb"))(snapshotting.snapshot)
+app.command(epilog=example("loopgrid snapshot copies/week-12", "--format parquet"))(snapshotting.snapshot)
 app.add_typer(keys.app, name="keys")
 app.command(epilog=example("loopgrid verify --ledger decisions.duckdb --completeness"))(verifying.verify)
 app.add_typer(profile_commands.app, name="profiles")

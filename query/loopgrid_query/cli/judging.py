@@ -66,12 +66,19 @@ def correct(
     patch: Patch = None,
     by: By = None,
     reason: Annotated[str | None, typer.Option(help="Why this is right.")] = None,
+    category: Annotated[str | None, typer.Option(help="Kind of fault, in a word of yours.")] = None,
+    severity: Annotated[str | None, typer.Option(help="How bad it is, in a word of yours.")] = None,
     endpoint: Endpoint = None,
     as_json: AsJson = False,
 ) -> None:
     """Attach the output that a human says is right. The latest correction is the ground truth."""
     made = client(endpoint).attach_correction(
-        decision_id, **_right(output, patch), corrected_by=speaker(by), reason=reason
+        decision_id,
+        **_right(output, patch),
+        corrected_by=speaker(by),
+        reason=reason,
+        category=category,
+        severity=severity,
     )
     _told(made, as_json, f"Correction attached: {made['correction_id']}")
 

@@ -8,6 +8,8 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, cast
@@ -19,6 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from loopgrid_query.cli.connection import AsJson, Connection, Endpoint
 from loopgrid_query.cli.console import print_json, stderr, stdout
 from loopgrid_query.cli.errors import CliError
+from loopgrid_query.cli.verifying import with_progress
 
 if TYPE_CHECKING:
     from loopgrid_collector.ledger.verify import Report
@@ -29,30 +32,53 @@ _ENDINGS = (".wal", "", ".head")
 _BROKEN_OFF = "the snapshot broke off before its end; take it again."
 
 
+class Format(StrEnum):
+    """What a copy is made of."""
+
+    DUCKDB = "duckdb"
+    PARQUET = "parquet"
+
+
 def snapshot(
-    target: Annotated[Path, typer.Argument(help="Where the copy goes: a file that is not there yet.")],
+    target: Annotated[
+        Path,
+        typer.Argument(help="Where the copy goes: a file, or with parquet a folder, that is not there yet."),
+    ],
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="duckdb: a ledger. parquet: a folder of files that any tool reads."),
+    ] = Format.DUCKDB,
     endpoint: Endpoint = None,
     ledger: Annotated[
-        Path | None, typer.Option(help="Copy this file, which no server has open, instead.")
+        Path | None,
+        typer.Option(help="Copy this file, which no server has open, or load this Parquet bundle, instead."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy the ledger of a running server, or a file, as it is at one commit, while others record.
 
-    The copy is checked as `loopgrid verify` does before it is put in place; beside it stand its log (.wal)
-    and its head (.head). A server wants an API key with the scope admin.
+    The copy is checked as `loopgrid verify` does before it is put in place. Beside a DuckDB file stand its
+    log (.wal) and its head (.head); a Parquet folder has one file a table and a manifest. A server wants an
+    API key with the scope admin.
     """
     if endpoint and ledger:
         raise CliError("--endpoint and --ledger exclude each other; give one of them.")
     target = target.expanduser().absolute()
-    _check_free(target)
+    endings = ("",) if form is Format.PARQUET else _ENDINGS
+    _check_free(target, endings)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
-        name = Path(folder) / target.name
-        with _copy_of(ledger) if ledger else _download(endpoint) as source:
-            _unpack(source, name)
-        report = _verified(name)
-        _check_free(target)
-        for ending in _ENDINGS:
+        name = Path(folder) / "copy.duckdb"
+        if ledger and ledger.expanduser().is_dir():
+            _load(ledger.expanduser().absolute(), name)
+        else:
+            with _copy_of(ledger) if ledger else _download(endpoint) as source:
+                _unpack(source, name)
+        if form is Format.PARQUET:
+            name, report = _bundle_of(name)
+        else:
+            report = _verified(name)
+        _check_free(target, endings)
+        for ending in endings:
             part = name.with_name(name.name + ending)
             if part.exists():
                 part.rename(target.with_name(target.name + ending))
@@ -65,11 +91,11 @@ def snapshot(
         )
 
 
-def _check_free(target: Path) -> None:
-    for ending in _ENDINGS:
+def _check_free(target: Path, endings: tuple[str, ...]) -> None:
+    for ending in endings:
         path = target.with_name(target.name + ending)
         if path.exists():
-            raise CliError(f"{path} is there already; name a file that is not.")
+            raise CliError(f"{path} is there already; name one that is not.")
     if not target.parent.is_dir():
         raise CliError(f"The folder {target.parent} does not exist; create it, or name another file.")
 
@@ -143,21 +169,55 @@ def _unpack(source: IO[bytes], name: Path) -> None:
         raise CliError(_BROKEN_OFF)
 
 
+def _load(bundle: Path, name: Path) -> None:
+    """A DuckDB ledger from a Parquet bundle."""
+    from loopgrid_collector.ledger import bundle as bundles
+    from loopgrid_collector.ledger import bundle_check
+
+    faults = bundle_check.faults(bundle, bundles.read_manifest(bundle))
+    if faults:
+        raise CliError(f"{bundle} is not sound, so nothing was made of it. {' '.join(faults)}")
+    bundles.restore(bundle, name)
+
+
+def _bundle_of(name: Path) -> tuple[Path, Report]:
+    """The Parquet bundle of a copy, beside it, and what its verification found."""
+    from loopgrid_collector.ledger import bundle as bundles
+    from loopgrid_collector.ledger import bundle_check
+    from loopgrid_collector.ledger import head as heads
+
+    head = heads.read(heads.path_of(name))
+    if head is None:
+        raise AssertionError("a snapshot is unpacked with its head")
+    folder = name.with_name("bundle")
+    folder.mkdir()
+    with _progress("{task.completed} of {task.total} tables") as progress:
+        task = progress.add_task("writing", total=len(bundles.TABLES))
+        manifest = bundles.write(name, head, folder, lambda done, _: progress.update(task, completed=done))
+    # From the files as they are now, so that what was written is proven and not only what was read.
+    with bundle_check.opened(folder, manifest) as verification:
+        report = with_progress(partial(bundle_check.evidence, folder, manifest, verification))
+    return folder, _sound(report)
+
+
 def _verified(path: Path) -> Report:
     from loopgrid_collector.ledger.verify import Verification
 
     with Verification(path) as verification:
-        report = verification.evidence()
+        return _sound(with_progress(verification.evidence))
+
+
+def _sound(report: Report) -> Report:
     if not report.sound:
         raise CliError("the copy does not verify; nothing was put in place. Verify the ledger itself.")
     return report
 
 
-def _progress() -> Progress:
+def _progress(count: str = "") -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
+        TextColumn(count) if count else DownloadColumn(),
         TimeRemainingColumn(),
         console=stderr(),
         transient=True,

@@ -388,10 +388,6 @@ def _check(request: AnswerRequest) -> None:
             raise Invalid.of(
                 [FieldError("output", "give the output that is right, or a patch of the recorded one")]
             )
-        if request.category is not None or request.severity is not None:
-            raise Invalid.of(
-                [FieldError("category", "category and severity belong to correct and incorrect")]
-            )
     elif right:
         raise Invalid.of([FieldError(min(right), "belongs to the verdict corrected")])
 

@@ -7,6 +7,7 @@ import math
 import re
 import uuid
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -63,6 +64,11 @@ class Door:
             return
         wait_s = self._rates.wait_s(_caller(scope, asking)) if access.is_content(scope["path"]) else 0.0
         if wait_s:
+            # As an attempt that was refused: beyond some a second they are counted, so that whoever asks too
+            # often does not fill the ledger with having done so.
+            attempt = replace(_attempt(scope, request_id), status=problems.TOO_MANY.status, reason=_TOO_MANY)
+            key_id = asking.key.key_id if asking.key is not None else None
+            self._guard.audit.refused(replace(attempt, key_id=key_id))
             await _too_many(wait_s)(scope, receive, answer)
             return
         scope.setdefault("state", {})["asking"] = asking
@@ -83,10 +89,15 @@ class Door:
         needed = access.needed(method, path)
         if needed is None:
             return None
-        client = scope.get("client")
-        address = client[0] if client else None
-        attempt = Access("rest", method, _shortened(path), None, request_id=request_id, address=address)
-        return self._guard.admit(headers.get, needed, attempt)
+        return self._guard.admit(headers.get, needed, _attempt(scope, request_id))
+
+
+def _attempt(scope: Scope, request_id: str) -> Access:
+    """A request that may come to nothing."""
+    client = scope.get("client")
+    address = client[0] if client else None
+    route = _shortened(scope["path"])
+    return Access("rest", scope["method"], route, None, request_id=request_id, address=address)
 
 
 def _caller(scope: Scope, asking: Asking) -> str:
@@ -97,9 +108,12 @@ def _caller(scope: Scope, asking: Asking) -> str:
     return f"address {client[0]}" if client else "address unknown"
 
 
+_TOO_MANY: Final = "More requests came than one caller may make"
+
+
 def _too_many(wait_s: float) -> Response:
     seconds = max(1, math.ceil(wait_s))
-    detail = f"More requests came than one caller may make; nothing was done. Come again in {seconds} s."
+    detail = f"{_TOO_MANY}; nothing was done. Come again in {seconds} s."
     return problems.problem(problems.TOO_MANY, detail, headers={"Retry-After": str(seconds)})
 
 

@@ -31,7 +31,8 @@ _TAR: Final = "application/x-tar"
 )
 def take(domain: Domain) -> Response:
     """A tar file with the ledger, its log and its head, consistent as of one commit, while others record.
-    Unpacked, `loopgrid verify` and `loopgrid serve` take it. Needs an API key with the scope `admin`.
+    Unpacked, `loopgrid verify` and `loopgrid serve` take it; `loopgrid snapshot --format parquet` makes
+    Parquet files of it where it arrives. Needs an API key with the scope `admin`.
     """
     taken = domain.snapshots.take()
     head = taken.extent.head

@@ -12,7 +12,8 @@ FROM marks WHERE decision_id IN (SELECT unnest(CAST($decision_ids AS VARCHAR[]))
 
 -- name: batch_corrections
 -- As decision_corrections, of many decisions.
-SELECT correction_id, decision_id, output, patch, corrected_by, reason, supersedes, recorded_at, commit_id, digest
+SELECT correction_id, decision_id, output, patch, corrected_by, reason, category, severity, supersedes, recorded_at,
+       commit_id, digest
 FROM corrections WHERE decision_id IN (SELECT unnest(CAST($decision_ids AS VARCHAR[]))) ORDER BY commit_id, correction_id;
 
 -- name: batch_replays

@@ -10,14 +10,16 @@ FROM judgements WHERE event = 'mark' AND judgement_id = $mark_id;
 
 -- name: decision_corrections
 -- The corrections of a decision, oldest first.
-SELECT correction_id, decision_id, output, patch, corrected_by, reason, supersedes, recorded_at, commit_id, digest
+SELECT correction_id, decision_id, output, patch, corrected_by, reason, category, severity, supersedes, recorded_at,
+       commit_id, digest
 FROM corrections WHERE decision_id = $decision_id ORDER BY commit_id, correction_id;
 
 -- name: correction
 -- One correction, also a withdrawn one.
 SELECT entry_id AS correction_id, decision_id,
        json_extract(body, '$.output') AS output, json_extract(body, '$.patch') AS patch, actor AS corrected_by,
-       json_extract_string(body, '$.reason') AS reason, json_extract_string(body, '$.supersedes') AS supersedes,
+       json_extract_string(body, '$.reason') AS reason, json_extract_string(body, '$.category') AS category,
+       json_extract_string(body, '$.severity') AS severity, json_extract_string(body, '$.supersedes') AS supersedes,
        recorded_at
 FROM store.said_rows WHERE entry_type = 'correction' AND entry_id = $correction_id;
 

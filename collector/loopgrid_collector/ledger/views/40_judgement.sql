@@ -135,13 +135,63 @@ SELECT
     commit_id,
     position,
     lower(hex(digest))                                                               AS digest,
-    json_extract(body, '$.patch')                                                    AS patch
+    json_extract(body, '$.patch')                                                    AS patch,
+    json_extract_string(body, '$.category')                                          AS category,
+    json_extract_string(body, '$.severity')                                          AS severity
 FROM store.standing_rows
 WHERE entry_type = 'correction';
 
+-- What each correction says is right, as SHA-256 of a canonical form: the same for the same JSON value, whatever the
+-- order of members and however a number is written. A value is its leaves and containers, each with the way down to
+-- it; the names on the way are a list, because json_tree escapes nothing in its paths. Only corrections of one decision
+-- are compared, so it is worked out where their texts differ, and the text will do elsewhere.
+CREATE OR REPLACE VIEW store.canonical_rows AS
+WITH RECURSIVE said AS (
+    SELECT entry_id, trace_id, span_id, json_extract(body, '$.output') AS output
+    FROM store.entries
+    WHERE entry_type = 'correction'
+),
+differing AS (
+    SELECT trace_id, span_id FROM said GROUP BY ALL HAVING count(DISTINCT CAST(output AS VARCHAR)) > 1
+),
+node AS MATERIALIZED (
+    SELECT contested.entry_id, tree.id, tree.parent, tree.key, tree.type, CAST(tree.atom AS VARCHAR) AS atom
+    FROM (
+        FROM said SEMI JOIN differing ON differing.trace_id = said.trace_id AND differing.span_id = said.span_id
+    ) AS contested, json_tree(contested.output) AS tree
+),
+placed AS (
+    SELECT entry_id, id, CAST([] AS VARCHAR[]) AS place, type, atom FROM node WHERE parent IS NULL
+    UNION ALL
+    SELECT node.entry_id, node.id, list_append(placed.place, node.key), node.type, node.atom
+    FROM placed
+    JOIN node ON node.entry_id = placed.entry_id AND node.parent = placed.id
+),
+written AS (
+    SELECT entry_id, CAST(to_json({
+        'place': place,
+        'type': CASE WHEN type IN ('BIGINT', 'UBIGINT', 'DOUBLE') THEN 'number' ELSE type END,
+        'value': CASE
+            WHEN type IN ('BIGINT', 'UBIGINT') OR (type = 'DOUBLE' AND regexp_full_match(atom, '-?[0-9]+')) THEN atom
+            WHEN type = 'DOUBLE' AND CAST(atom AS DOUBLE) = trunc(CAST(atom AS DOUBLE))
+                THEN coalesce(CAST(TRY_CAST(CAST(atom AS DOUBLE) AS HUGEINT) AS VARCHAR), CAST(CAST(atom AS DOUBLE) AS VARCHAR))
+            WHEN type = 'DOUBLE' THEN CAST(CAST(atom AS DOUBLE) AS VARCHAR)
+            ELSE atom
+        END
+    }) AS VARCHAR) AS line
+    FROM placed
+)
+SELECT entry_id, sha256(string_agg(line, chr(10) ORDER BY line)) AS output_sha256
+FROM written
+GROUP BY entry_id
+UNION ALL
+SELECT said.entry_id, sha256(CAST(said.output AS VARCHAR))
+FROM said
+ANTI JOIN differing ON differing.trace_id = said.trace_id AND differing.span_id = said.span_id;
+
 -- Which correction is the truth of a decision under each policy. `latest`: the one said last, by attaching it or by
 -- adjudicating for it. `adjudicated`: the one that the newest adjudication chose. `majority`: the output that more
--- than half of all who took a stance support; equal outputs count together, one person has one vote, and whoever
+-- than half of all who took a stance support; equal outputs count together, as JSON values, one person has one vote, and whoever
 -- only disputes has one for none. A null author counts as a person of its own.
 CREATE OR REPLACE VIEW store.truth_rows AS
 WITH correction AS (SELECT * FROM store.standing_rows WHERE entry_type = 'correction'),
@@ -157,12 +207,12 @@ stance AS (
         coalesce(lower(trim(said.actor)), said.entry_id) AS voter,
         target.entry_id AS target_id,
         said.entry_type <> 'dispute' AS supports,
-        CASE WHEN target.entry_type = 'correction'
-             THEN CAST(json_extract(target.body, '$.output') AS VARCHAR) END AS output
+        canonical.output_sha256 AS output
     FROM store.standing_rows AS said
     JOIN store.standing_rows AS target
         ON target.entry_id = CASE WHEN said.entry_type IN ('correction', 'approval')
                                   THEN said.entry_id ELSE said.subject_id END
+    LEFT JOIN store.canonical_rows AS canonical ON canonical.entry_id = target.entry_id
     WHERE said.entry_type IN ('correction', 'approval', 'agreement', 'dispute')
       AND target.entry_type IN ('correction', 'approval')
     QUALIFY row_number() OVER (
@@ -201,7 +251,8 @@ majority AS (
     FROM tally
     JOIN electorate ON electorate.trace_id = tally.trace_id AND electorate.span_id = tally.span_id
     JOIN correction ON correction.trace_id = tally.trace_id AND correction.span_id = tally.span_id
-        AND CAST(json_extract(correction.body, '$.output') AS VARCHAR) = tally.output
+    JOIN store.canonical_rows AS canonical
+        ON canonical.entry_id = correction.entry_id AND canonical.output_sha256 = tally.output
     WHERE 2 * tally.votes > electorate.voters
     QUALIFY row_number() OVER (
         PARTITION BY correction.trace_id, correction.span_id ORDER BY correction.position DESC
