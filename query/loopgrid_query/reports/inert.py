@@ -63,9 +63,16 @@ def document(title: str, body: str, style: str = "") -> str:
     )
 
 
-def text(value: Any) -> str:
-    """Recorded text, inert: escaped, and with nothing in it that steers how text is shown."""
+def shown(value: Any) -> str:
+    """Recorded text with nothing in it that steers how text is shown; not yet escaped, and cut where it is
+    longer than anybody reads.
+    """
     written = str(value)
     cut = written[:MAX_SHOWN_CHARS]
     rest = f" [{len(written) - len(cut)} more characters]" if len(written) > len(cut) else ""
-    return escape(cut.replace("\r\n", "\n").translate(_SHOWN), quote=True) + rest
+    return cut.replace("\r\n", "\n").translate(_SHOWN) + rest
+
+
+def text(value: Any) -> str:
+    """Recorded text as part of a page: as `shown`, and escaped."""
+    return escape(shown(value), quote=True)
