@@ -52,9 +52,16 @@ class Share(BaseModel):
     count: int = Field(description="those that are known to be so")
     possible: int = Field(description="`count`, and those of which nobody can say")
     of: int
-    share: float | None = Field(description="`count` of `of`; null where `of` is 0")
-    low: float | None = Field(description="lower end of the exact interval (Clopper-Pearson) of `count`")
-    high: float | None = Field(description="upper end of the exact interval of `possible`")
+    of_least: int = Field(
+        description="`of` without those of which nobody can say whether they belong here, and that would not "
+        "count if they did"
+    )
+    share: float | None = Field(
+        description="`count` of `of`, the least it can be; null where `of` is 0. The most is `possible` of "
+        "`of_least`"
+    )
+    low: float | None = Field(description="lower end of the exact interval (Clopper-Pearson) of the least")
+    high: float | None = Field(description="upper end of the exact interval of the most")
 
 
 class Outcomes(BaseModel):

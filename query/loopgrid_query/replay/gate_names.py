@@ -149,9 +149,13 @@ def _of_share(name: str, unit: Unit | None, share: Share) -> Value:
         return Value(Fraction(share.count), Fraction(share.possible), _of(name, share), why)
     if share.of == 0:
         return Value(None, None, *_none(name))
-    low, high = Fraction(share.count, share.of), Fraction(share.possible, share.of)
-    said = percent(low) if not missing else f"{percent(low)} to {percent(high)}"
-    return Value(low, high, f"{said} ({_of(name, share)})", why)
+    low, high = Fraction(share.count, share.of), Fraction(share.possible, max(1, share.of_least))
+    if low == high:
+        return Value(low, high, f"{percent(low)} ({_of(name, share)})")
+    away = share.of - share.of_least
+    if away and not missing:
+        why = f"of {away} nobody can say whether they are among those"
+    return Value(low, high, f"{percent(low)} to {percent(high)} ({_of(name, share)})", why)
 
 
 def _of(name: str, share: Share) -> str:

@@ -216,8 +216,11 @@ def _outcomes(items: Sequence[Item], method: Method) -> Outcomes:
 
     def share(outcome: Outcome, among: Sequence[Item], might: Callable[[Item], bool]) -> Share:
         count = sum(item.outcome is outcome for item in among)
-        could = sum(item.outcome is not outcome and might(item) for item in among)
-        return _share(count, count + could, len(among), method)
+        could = [item.outcome is not outcome and might(item) for item in among]
+        # Whether an undecided item was wrong or right nobody can say: it may belong to the other side.
+        undecided = [among is not items and item.before is None for item in among]
+        away = sum(unsaid and not can for unsaid, can in zip(undecided, could, strict=True))
+        return _share(count, count + sum(could), len(among), method, away=away)
 
     wrong = [item for item in items if item.truth and item.before is not True]
     right = [item for item in items if item.truth and item.before is not False]
@@ -236,18 +239,19 @@ def _open(item: Item) -> bool:
     return item.outcome in {Outcome.FAILED, Outcome.NOT_COMPARABLE}
 
 
-def _share(count: int, possible: int, of: int, method: Method) -> Share:
+def _share(count: int, possible: int, of: int, method: Method, *, away: int = 0) -> Share:
     if of == 0:
-        return Share(count=0, possible=0, of=0, share=None, low=None, high=None)
+        return Share(count=0, possible=0, of=0, of_least=0, share=None, low=None, high=None)
     interval = _library("statsmodels.stats.proportion").proportion_confint
     alpha = 1 - method.confidence
     return Share(
         count=count,
         possible=possible,
         of=of,
+        of_least=of - away,
         share=count / of,
         low=float(interval(count, of, alpha=alpha, method="beta")[0]),
-        high=float(interval(possible, of, alpha=alpha, method="beta")[1]),
+        high=float(interval(possible, max(1, of - away), alpha=alpha, method="beta")[1]),
     )
 
 
