@@ -1,8 +1,8 @@
 """Ground truth as parametrised tests: write `pytest_plugins = ["loopgrid_query.pytest_plugin"]` in `conftest.py`.
 
-    @pytest.mark.loopgrid_ground_truth("refund")
-    def test_what_people_corrected_comes_out_right(ground_truth_case):
-        ground_truth_case.check(refund)
+@pytest.mark.loopgrid_ground_truth("refund")
+def test_what_people_corrected_comes_out_right(ground_truth_case):
+    ground_truth_case.check(refund)
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from tests.support.server import RunningServer, running_server, without_settings
 
 pytestmark = pytest.mark.integration
 
-PROJECT = '''
+PROJECT = """
 import asyncio
 import datetime as dt
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ async def later(order: Order, limit: int = 10):
 def stream(order: Order, limit: int = 10):
     yield "a"
     yield "b"
-'''
+"""
 CONFTEST = 'pytest_plugins = ["loopgrid_query.pytest_plugin"]\n'
 
 
@@ -85,17 +85,34 @@ def shared(tmp_path_factory: pytest.TempPathFactory):
 def run_pytest(server: RunningServer | None, folder: Path, body: str, *words: str):
     (folder / "project.py").write_text(PROJECT)
     (folder / "conftest.py").write_text(CONFTEST)
-    (folder / "test_it.py").write_text("import pytest, project\nfrom loopgrid_query.ground_truth import *\n" + body)
+    (folder / "test_it.py").write_text(
+        "import pytest, project\nfrom loopgrid_query.ground_truth import *\n" + body
+    )
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "error", *words],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:randomly",
+            "-W",
+            "error",
+            *words,
+        ],
         capture_output=True,
         text=True,
         timeout=90,
         check=False,
         cwd=folder,
         env=without_settings(os.environ)
-        | {"COLUMNS": "200",
-            "LOOPGRID_ENDPOINT": server.api if server else "http://127.0.0.1:9", "LOOPGRID_SPOOL_DIR": str(folder / "spool")},
+        | {
+            "COLUMNS": "200",
+            "LOOPGRID_ENDPOINT": server.api if server else "http://127.0.0.1:9",
+            "LOOPGRID_SPOOL_DIR": str(folder / "spool"),
+        },
     )
 
 
@@ -256,5 +273,3 @@ def test_the_plugin_needs_none_of_the_servers_packages():
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert ended.returncode == 0, ended.stderr
-
-

@@ -175,7 +175,9 @@ def _held(node: Node, found: Statistics, clauses: list[Clause]) -> bool | None:
 def _clause(node: Comparison, found: Statistics) -> tuple[Clause, bool | None]:
     values = [_value(term, found) for term in (node.left, node.right)]
     held = _compared(node.sign, *values)
-    said = " against ".join(value.said for term, value in zip((node.left, node.right), values, strict=True) if term.name)
+    said = " against ".join(
+        value.said for term, value in zip((node.left, node.right), values, strict=True) if term.name
+    )
     reasons = list(dict.fromkeys(value.why for value in values if value.why))
     why = f"it is {said}"
     if reasons:
@@ -266,7 +268,9 @@ class _Parser:
         token = self._peek()
         if left.unit is Unit.FLAG:
             if token.text in _COMPARISONS:
-                raise self._wrong(token, f"{left.name!r} is either so or not; write it alone, or not {left.name}")
+                raise self._wrong(
+                    token, f"{left.name!r} is either so or not; write it alone, or not {left.name}"
+                )
             return Comparison(self._since(first), left, "==", Term(left.column, number=Fraction(1)))
         if token.text not in _COMPARISONS:
             raise self._unexpected(token, f"one of {' '.join(_COMPARISONS)}")
@@ -325,7 +329,9 @@ class _Parser:
             raise RuleInvalid.at(self._text, left.column, "a clause must name something, as in fixed >= 80%")
         if len(named) > 1:
             if right.unit is Unit.FLAG:
-                raise RuleInvalid.at(self._text, right.column, f"{right.name!r} is either so or not; write it alone")
+                raise RuleInvalid.at(
+                    self._text, right.column, f"{right.name!r} is either so or not; write it alone"
+                )
             kinds = {_comparable(left.unit), _comparable(right.unit)}
             if len(kinds) > 1 and left.unit and right.unit:
                 raise RuleInvalid.at(

@@ -66,7 +66,9 @@ NAMES: Final[Mapping[str, Name]] = {
     "newly_broken": Name(Unit.COUNT, _RIGHT, "the decision equals the correction, its replay does not"),
     "changed": Name(Unit.COUNT, _ALL, "another output, where no correction says which is right"),
     "unchanged": Name(Unit.COUNT, _ALL, "the same output, or both equal the correction"),
-    "not_comparable": Name(Unit.COUNT, _ALL, "a part of an output is not on record, or the replay has not run"),
+    "not_comparable": Name(
+        Unit.COUNT, _ALL, "a part of an output is not on record, or the replay has not run"
+    ),
     "failed": Name(Unit.COUNT, _ALL, "the replay failed, was refused or cancelled"),
     "items": Name(Unit.COUNT, None, "decisions that were replayed"),
     "wrong": Name(Unit.COUNT, None, "decisions that were wrong before"),
@@ -74,8 +76,9 @@ NAMES: Final[Mapping[str, Name]] = {
     "gain": Name(Unit.DIFFERENCE, None, "share that is right with the change, less that without it"),
     "noise": Name(Unit.SHARE, "repeats", "repeats of the control arm with another output"),
     "flipped": Name(
-        Unit.SHARE, "repeats with a correction", "repeats of the control arm that went from right to "
-        "wrong or from wrong to right",
+        Unit.SHARE,
+        "repeats with a correction",
+        "repeats of the control arm that went from right to wrong or from wrong to right",
     ),
     "p_value": Name(Unit.PROBABILITY, None, "exact McNemar test, two-sided"),
     "better": Name(Unit.FLAG, None, "more gained than lost, and that is significant"),

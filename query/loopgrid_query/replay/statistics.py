@@ -366,9 +366,7 @@ def _conclusion(pairs: Sequence[_Pair], paired: Paired, method: Method) -> Concl
     return Conclusion(verdict="not_enough_data", why=why, more_needed=more)
 
 
-def _said(
-    verdict: Literal["better", "worse", "no_difference", "not_enough_data"], why: str
-) -> Conclusion:
+def _said(verdict: Literal["better", "worse", "no_difference", "not_enough_data"], why: str) -> Conclusion:
     return Conclusion(verdict=verdict, why=why, more_needed=None)
 
 

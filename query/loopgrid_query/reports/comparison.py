@@ -18,6 +18,8 @@ __all__ = ["CONTENT_SECURITY_POLICY", "MAX_SHOWN_CHARS", "page"]
 _GOOD: Final = frozenset({"fixed"})
 _BAD: Final = frozenset({"still_wrong", "newly_broken"})
 _TITLES: Final = {"decision": "Decision", "replay": "Replay", "correction": "Correction"}
+
+
 def page(comparison: Mapping[str, Any]) -> str:
     """The page of a comparison.
 

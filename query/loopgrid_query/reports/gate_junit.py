@@ -23,9 +23,7 @@ def junit(report: GateReport) -> str:
     suites = [_rule(report.gate)] if report.gate is not None else []
     suites.append(_decisions(report.items))
     tests = len(report.items) + (report.gate is not None)
-    failures, errors, skipped = (
-        sum(counts[place] for _, counts in suites) for place in range(3)
-    )
+    failures, errors, skipped = (sum(counts[place] for _, counts in suites) for place in range(3))
     body = "".join(suite for suite, _ in suites)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'

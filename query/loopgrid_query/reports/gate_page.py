@@ -68,7 +68,9 @@ def _rule(gate: Gate | None) -> str:
         for clause in gate.clauses
     )
     columns = '<colgroup><col style="width:16rem"><col style="width:6rem"><col></colgroup>'
-    return f"<h2>The rule</h2><table>{columns}<tr><th>Clause</th><th>Verdict</th><th>Why</th></tr>{rows}</table>"
+    return (
+        f"<h2>The rule</h2><table>{columns}<tr><th>Clause</th><th>Verdict</th><th>Why</th></tr>{rows}</table>"
+    )
 
 
 def _conclusion(found: Statistics) -> str:

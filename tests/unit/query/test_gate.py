@@ -15,7 +15,9 @@ from loopgrid_query.report_models import GateVerdict, Item, Method, Outcome, Sta
 QUICK = Method(resamples=199)
 
 
-def items(outcome: Outcome, count: int, *, before: bool | None = None, after: bool | None = None) -> list[Item]:
+def items(
+    outcome: Outcome, count: int, *, before: bool | None = None, after: bool | None = None
+) -> list[Item]:
     return [
         Item(
             decision_id=f"{outcome}-{number}",
@@ -29,7 +31,9 @@ def items(outcome: Outcome, count: int, *, before: bool | None = None, after: bo
     ]
 
 
-def arm(*, fixed: int = 0, still_wrong: int = 0, broken: int = 0, kept: int = 0, failed: int = 0) -> list[Item]:
+def arm(
+    *, fixed: int = 0, still_wrong: int = 0, broken: int = 0, kept: int = 0, failed: int = 0
+) -> list[Item]:
     """Those that failed were wrong before."""
     return [
         *items(Outcome.FIXED, fixed, before=False, after=True),
@@ -116,7 +120,9 @@ def test_a_control_arm_gives_the_noise_a_value():
 
 
 def test_each_clause_is_explained_and_the_deciding_ones_are_why():
-    gate = evaluate(parse("fixed >= 0.8 and newly_broken == 0"), statistics(arm(fixed=8, broken=1, failed=1), None, QUICK))
+    gate = evaluate(
+        parse("fixed >= 0.8 and newly_broken == 0"), statistics(arm(fixed=8, broken=1, failed=1), None, QUICK)
+    )
 
     assert [(clause.text, clause.column, clause.verdict) for clause in gate.clauses] == [
         ("fixed >= 0.8", 1, GateVerdict.PASS),
@@ -194,7 +200,12 @@ def test_the_nearest_name_is_a_suggestion_of_its_own():
     assert (raised.value.errors[0].field, raised.value.errors[0].suggestion) == ("rule", "fixed")
 
 
-@given(st.text() | st.lists(st.sampled_from([*NAMES, "and", "or", "not", "(", ")", ">=", "==", "0.5", "1", "50%", "low"])).map(" ".join))
+@given(
+    st.text()
+    | st.lists(
+        st.sampled_from([*NAMES, "and", "or", "not", "(", ")", ">=", "==", "0.5", "1", "50%", "low"])
+    ).map(" ".join)
+)
 def test_any_text_is_a_rule_with_a_verdict_or_says_where_it_goes_wrong(text):
     try:
         rule = parse(text)
@@ -209,22 +220,29 @@ def test_any_text_is_a_rule_with_a_verdict_or_says_where_it_goes_wrong(text):
 FOUND: Statistics = statistics(GOOD, None, QUICK)
 
 rules = st.recursive(
-    st.sampled_from(["fixed >= 0.8", "newly_broken == 0", "better", "noise < 5%", "count(fixed) >= 3", "gain > 0"]),
+    st.sampled_from(
+        ["fixed >= 0.8", "newly_broken == 0", "better", "noise < 5%", "count(fixed) >= 3", "gain > 0"]
+    ),
     lambda inner: st.one_of(
-        inner.map("not ({})".format), st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda t: f"({t[0]}) {t[1]} ({t[2]})")
+        inner.map("not ({})".format),
+        st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda t: f"({t[0]}) {t[1]} ({t[2]})"),
     ),
     max_leaves=6,
 )
 
 
 @given(rules, st.integers(0, 4), st.integers(0, 4), st.integers(0, 3), st.data())
-def test_a_verdict_other_than_unknown_holds_however_the_open_items_turn_out(rule, fixed, still_wrong, failed, data):
+def test_a_verdict_other_than_unknown_holds_however_the_open_items_turn_out(
+    rule, fixed, still_wrong, failed, data
+):
     found = arm(fixed=fixed, still_wrong=still_wrong, kept=2, failed=failed)
     told = verdict(rule, found)
     settled = [
         one
         if one.outcome is not Outcome.FAILED
-        else items(*((Outcome.FIXED, 1) if data.draw(st.booleans()) else (Outcome.STILL_WRONG, 1)), before=False)[0]
+        else items(
+            *((Outcome.FIXED, 1) if data.draw(st.booleans()) else (Outcome.STILL_WRONG, 1)), before=False
+        )[0]
         for one in found
     ]
     for number, one in enumerate(settled):

@@ -30,14 +30,21 @@ def item(number: int, before: bool | None, after: bool | None, *, failed: bool =
             (True, True): Outcome.UNCHANGED,
         }[before, after]
     return Item(
-        decision_id=f"d{number:05}", outcome=outcome, truth=True, before=before, after=None if failed else after
+        decision_id=f"d{number:05}",
+        outcome=outcome,
+        truth=True,
+        before=before,
+        after=None if failed else after,
     )
 
 
 def table(both_right: int, gained: int, lost: int, both_wrong: int) -> list[Item]:
     """The arm of a fourfold table of pairs."""
     pairs = (
-        [(True, True)] * both_right + [(False, True)] * gained + [(True, False)] * lost + [(False, False)] * both_wrong
+        [(True, True)] * both_right
+        + [(False, True)] * gained
+        + [(True, False)] * lost
+        + [(False, False)] * both_wrong
     )
     return [item(number, *pair) for number, pair in enumerate(pairs)]
 
@@ -89,7 +96,9 @@ def test_power_of_the_published_example_of_paired_proportions():
 def test_the_exact_test_needs_a_few_more_pairs_than_connors_formula():
     """Connor (1987), Biometrics 43:207-211, for shares of 0.15 and 0.05: 155 pairs by the normal distribution."""
     discordant, difference = 0.15 + 0.05, 0.15 - 0.05
-    connor = (1.959964 * discordant**0.5 + 0.841621 * (discordant - difference**2) ** 0.5) ** 2 / difference**2
+    connor = (
+        1.959964 * discordant**0.5 + 0.841621 * (discordant - difference**2) ** 0.5
+    ) ** 2 / difference**2
 
     assert math.ceil(connor) == 155
     assert connor <= (needed(0.15, 0.05, Method()) or 0) <= 1.15 * connor
@@ -222,7 +231,9 @@ def test_denominators_ranges_and_order_whatever_happened(seen, repeated, chance)
     arm.append(without_truth(0, Outcome.CHANGED))
     control = None
     if repeated is not None:
-        control = [item(n, before, after, failed=failed) for n, (before, after, failed) in enumerate(repeated)]
+        control = [
+            item(n, before, after, failed=failed) for n, (before, after, failed) in enumerate(repeated)
+        ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = statistics(arm, control, QUICK)
@@ -301,6 +312,8 @@ def test_a_replay_that_waits_is_not_comparable_and_of_a_decision_that_failed_nob
 
 def test_a_verdict_and_its_agreement_are_taken_over():
     agreement = {"outputs": False, "left": False, "right": True}
-    found = item_of(comparison(verdict="fixed", agreement=agreement, replay={"replay_id": "r", "status": "completed"}))
+    found = item_of(
+        comparison(verdict="fixed", agreement=agreement, replay={"replay_id": "r", "status": "completed"})
+    )
 
     assert (found.outcome, found.before, found.after, found.same) == (Outcome.FIXED, False, True, False)
