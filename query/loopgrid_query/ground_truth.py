@@ -144,9 +144,8 @@ def cases(
             break
     found = []
     for start in range(0, len(ids), _PAGE):
-        for decision in grid.get_decisions(ids[start : start + _PAGE]).decisions:
-            if decision["ground_truth"] is not None:
-                found.append(GroundTruthCase(decision, asked))
+        batch = grid.get_decisions(ids[start : start + _PAGE]).decisions
+        found += [GroundTruthCase(each, asked) for each in batch if each["ground_truth"] is not None]
     return sorted(found, key=lambda case: case.decision_id)
 
 

@@ -1,4 +1,4 @@
-"""Ground truth as parametrised tests: write `pytest_plugins = ["loopgrid_query.pytest_plugin"]` in `conftest.py`.
+"""Ground truth as parametrised tests: `pytest_plugins = ["loopgrid_query.pytest_plugin"]` in `conftest.py`.
 
 @pytest.mark.loopgrid_ground_truth("refund")
 def test_what_people_corrected_comes_out_right(ground_truth_case):

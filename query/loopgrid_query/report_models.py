@@ -34,12 +34,12 @@ class Item(BaseModel):
     replay_id: str | None = None
     outcome: Outcome
     why: str = ""
-    truth: bool = Field(False, description="a correction says what would have been right")
+    truth: bool = Field(default=False, description="a correction says what would have been right")
     before: bool | None = Field(
-        None, description="the decision equals the correction; null where nobody can say"
+        default=None, description="the decision equals the correction; null where nobody can say"
     )
-    after: bool | None = Field(None, description="the replay equals the correction")
-    same: bool | None = Field(None, description="the replay equals the decision")
+    after: bool | None = Field(default=None, description="the replay equals the correction")
+    same: bool | None = Field(default=None, description="the replay equals the decision")
 
 
 class Share(BaseModel):
@@ -144,12 +144,14 @@ class Conclusion(BaseModel):
 class Method(BaseModel):
     """How it was computed; the same items and method give the same numbers."""
 
-    alpha: float = Field(0.05, gt=0, lt=1, description="level of the two-sided test")
-    power: float = Field(0.8, gt=0, lt=1, description="probability of seeing an effect that is there")
-    confidence: float = Field(0.95, gt=0, lt=1, description="of every interval")
-    smallest_gain: float = Field(0.05, gt=0, le=1, description="the smallest gain that is worth finding")
-    resamples: int = Field(9999, ge=100, le=100_000, description="of the bootstrap")
-    seed: int = Field(0, ge=0, description="of the bootstrap")
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="level of the two-sided test")
+    power: float = Field(default=0.8, gt=0, lt=1, description="probability of seeing an effect that is there")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="of every interval")
+    smallest_gain: float = Field(
+        default=0.05, gt=0, le=1, description="the smallest gain that is worth finding"
+    )
+    resamples: int = Field(default=9999, ge=100, le=100_000, description="of the bootstrap")
+    seed: int = Field(default=0, ge=0, description="of the bootstrap")
 
 
 class Statistics(BaseModel):
@@ -196,7 +198,7 @@ class GateReport(BaseModel):
     version: Literal[1] = REPORT_VERSION
     title: str
     overrides: dict[str, Any] | None = Field(
-        None, description="what was changed; null where the replays do not share it"
+        default=None, description="what was changed; null where the replays do not share it"
     )
     equality: dict[str, Any] = Field(description="when outputs counted as equal")
     gate: Gate | None = Field(description="null without a rule")

@@ -31,12 +31,14 @@ class Answer:
     action: str
     year: int
 
+PROMPT = loopgrid.Prompt("p", version="2", template="T")
+
 @loopgrid.tool(effect="read")
 def look_up(number: str) -> str:
     return "found " + number
 
 @loopgrid.decision("refund")
-def decorated(order: Order, limit: int = 10, *, prompt: loopgrid.Prompt = loopgrid.Prompt("p", version="2", template="T")):
+def decorated(order: Order, limit: int = 10, *, prompt: loopgrid.Prompt = PROMPT):
     assert prompt.version == "2"
     look_up(order.number)
     return Answer("refund" if order.number != "3" else "wait", order.opened.year)
@@ -267,7 +269,7 @@ def test_empty(ground_truth_case):
 def test_the_plugin_needs_none_of_the_servers_packages():
     program = (
         "import sys\n"
-        "for name in ('duckdb', 'fastapi', 'pydantic', 'typer', 'numpy', 'orjson'): sys.modules[name] = None\n"
+        "for name in 'duckdb fastapi pydantic typer numpy orjson'.split(): sys.modules[name] = None\n"
         "import loopgrid_query.pytest_plugin"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""``loopgrid check``: replays held against the corrections and a rule, for a machine that must say yes or no."""
+"""``loopgrid check``: replays held against the corrections and a rule, for a machine that says yes or no."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def check(
         str | None,
         typer.Option(
             metavar="MOMENT",
-            help="All replays since then, as 2026-03-01T00:00:00Z; those with no overrides are the control arm.",
+            help="All replays since then, as 2026-03-01T00:00:00Z; those without overrides are the "
+            "control arm.",
         ),
     ] = None,
     equality: Annotated[

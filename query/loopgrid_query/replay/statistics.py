@@ -14,6 +14,7 @@ The computing is SciPy's and statsmodels', from the extra ``experiments``, impor
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -187,7 +188,7 @@ def _was_right(decision: Mapping[str, Any], truth: Any, equality: Equality) -> b
 
 def _by_decision(items: Sequence[Item], named: str) -> list[Item]:
     ordered = sorted(items, key=lambda item: item.decision_id)
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in itertools.pairwise(ordered):
         if one.decision_id == other.decision_id:
             raise Invalid(f"Decision {one.decision_id} is in the {named} twice; leave one replay of it.")
     return ordered
@@ -395,8 +396,8 @@ def _notes(items: Sequence[Item], repeats: Sequence[Item] | None, paired: Paired
     open_items = sum(map(_open, items))
     if open_items:
         notes.append(
-            f"{open_items} of {len(items)} items failed or cannot be compared. They stay in every denominator "
-            "and count against the change."
+            f"{open_items} of {len(items)} items failed or cannot be compared. They stay in every "
+            "denominator and count against the change."
         )
     return notes
 

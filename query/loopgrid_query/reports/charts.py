@@ -84,7 +84,7 @@ def bars(title: str, rows: Sequence[tuple[str, Sequence[Part]]]) -> str:
 
 
 def intervals(title: str, rows: Sequence[Interval]) -> str:
-    """Values with their intervals on one axis of shares, from -100% to 100% where one is negative, else from 0.
+    """Values with their intervals on one axis of shares: from 0, or from -100% where one is negative.
 
     Args:
         title: what the chart shows.

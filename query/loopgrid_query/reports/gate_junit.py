@@ -1,8 +1,8 @@
 """A gate as JUnit XML, as test reports of CI systems read it. Pure.
 
-The rule is a test: it passes, fails, or, where nobody can say, ends in an error. Decisions are tests, too, but
-never red ones, because whether they are too many is the rule's to say: what is wrong, broken, failed or not
-comparable is skipped, with the reason.
+The rule is a test: it passes, fails, or, where nobody can say, ends in an error. Decisions are tests, too,
+but never red ones, because whether they are too many is the rule's to say: what is wrong, broken, failed or
+not comparable is skipped, with the reason.
 """
 
 from __future__ import annotations
