@@ -187,6 +187,23 @@ def test_streams(ground_truth_case):
     assert "2 passed" in ended.stdout
 
 
+def test_the_processes_of_a_distributed_run_find_the_same_tests(shared, tmp_path):
+    ended = run_pytest(
+        shared,
+        tmp_path,
+        """
+@pytest.mark.loopgrid_ground_truth("refund")
+def test_refund(ground_truth_case):
+    ground_truth_case.check(project.plain)
+""",
+        "-n",
+        "2",
+    )
+
+    assert ended.returncode == 0, ended.stdout
+    assert "4 passed" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("mark", "said"),
     [

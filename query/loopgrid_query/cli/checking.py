@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -193,14 +193,12 @@ def _since(grid: LoopGrid, since: str) -> Chosen:
 def _report(
     grid: LoopGrid, chosen: Chosen, asked: equalities.Equality, policy: str | None, title: str | None
 ) -> GateReport:
-    from loopgrid_query.replay.statistics import item_of, statistics
+    from loopgrid_query.replay.statistics import statistics
 
-    ids = [*chosen.arm, *(chosen.control or ())]
-    compared = list(_comparisons(grid, ids, asked, policy))
-    items: list[Item] = [item_of(comparison, equality=asked) for comparison in compared]
-    arm = items[: len(chosen.arm)]
-    control = None if chosen.control is None else items[len(chosen.arm) :]
-    changes = {json.dumps(each["overrides"], sort_keys=True) for each in compared[: len(arm)]}
+    compared = list(_compared(grid, [*chosen.arm, *(chosen.control or ())], asked, policy))
+    arm = [item for item, _ in compared[: len(chosen.arm)]]
+    control = None if chosen.control is None else [item for item, _ in compared[len(arm) :]]
+    changes = {overrides for _, overrides in compared[: len(arm)]}
     found = statistics(arm, control)
     found.notes.extend(chosen.notes)
     if len(changes) > 1:
@@ -216,14 +214,23 @@ def _report(
     )
 
 
-def _comparisons(
+def _compared(
     grid: LoopGrid, ids: Sequence[str], asked: equalities.Equality, policy: str | None
-) -> Iterator[Mapping[str, Any]]:
-    """Each replay beside its decision and the correction, in the order of the ids."""
+) -> Iterator[tuple[Item, str]]:
+    """What became of each replay, in the order of the ids, and what it was asked to change, as JSON."""
+    from loopgrid_query.replay.statistics import item_of
+
+    rule = asked.written()
+
+    def compare(replay_id: str) -> tuple[Item, str]:
+        # Of a comparison little is kept: there may be many, and each holds two whole decisions.
+        found = grid.compare(replay_id, equality=rule, policy=policy)
+        return item_of(found, equality=asked), json.dumps(found["overrides"], sort_keys=True)
+
     console = stderr()
-    with (
-        ThreadPoolExecutor(MAX_CONNECTIONS) as pool,
-        Progress(
+    pool = ThreadPoolExecutor(MAX_CONNECTIONS)
+    try:
+        with Progress(
             TextColumn("comparing"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -231,11 +238,11 @@ def _comparisons(
             console=console,
             disable=not console.is_terminal,
             transient=True,
-        ) as progress,
-    ):
-        rule = asked.written()
-        found = pool.map(lambda one: grid.compare(one, equality=rule, policy=policy), ids)
-        yield from progress.track(found, total=len(ids))
+        ) as progress:
+            yield from progress.track(pool.map(compare, ids), total=len(ids))
+    finally:
+        # After a failure the others need not be asked for.
+        pool.shutdown(cancel_futures=True)
 
 
 def _write(file: Path, text: str) -> None:

@@ -298,7 +298,8 @@ def _p_value(seen: Sequence[tuple[bool, bool]]) -> float:
 
 def _gain(pairs: Sequence[_Pair], method: Method) -> Gain:
     against, favour = [pair.against() for pair in pairs], [pair.in_favour() for pair in pairs]
-    low, high = _bootstrap(against, method), _bootstrap(favour, method)
+    low = _bootstrap(against, method)
+    high = low if favour == against else _bootstrap(favour, method)
     why = None
     if low is None or high is None:
         why = (
@@ -321,14 +322,14 @@ def _mean_gain(seen: Sequence[tuple[bool, bool]]) -> float:
 
 def _bootstrap(seen: Sequence[tuple[bool, bool]], method: Method) -> tuple[float, float] | None:
     """The interval of the mean difference; None where every difference is the same."""
-    # In a fixed order, so that the interval depends on what was seen and not on who came first.
-    after, base = np.array(sorted(seen), dtype=float).T
-    if len(seen) < _FEWEST or np.ptp(after - base) == 0:
+    # In a fixed order, so that the interval depends on what was seen and not on who came first. Pairs are
+    # drawn, and of a pair the difference is all that counts.
+    differences = np.array(sorted(after - base for after, base in seen), dtype=float)
+    if len(seen) < _FEWEST or np.ptp(differences) == 0:
         return None
     found = _library("scipy.stats").bootstrap(
-        (after, base),
-        lambda one, other, axis=-1: np.mean(one - other, axis=axis),
-        paired=True,
+        (differences,),
+        np.mean,
         vectorized=True,
         n_resamples=method.resamples,
         batch=max(1, _BATCH_VALUES // len(seen)),
