@@ -75,10 +75,24 @@ class GroundTruthCase:
             Invalid: the function takes no argument of that name.
             RuntimeError: decisions are recorded in memory already.
         """
-        call = call_now(self.decision, function, given)
+        call = self.call(function, **given)
+        with recorded() as decisions:
+            returned = run_to_end(call)
         if definition_of(function) is None:
-            return _as_json(run_to_end(call))
-        return self._run_decorated(call)
+            return _as_json(returned)
+        # The function itself ends last of all that it calls.
+        self.made = decisions[-1]
+        lost = [loss for loss in self.made["lossiness"] or () if loss.startswith("output")]
+        if lost:
+            raise NotReplayable(f"the output was not recorded as it was ({lost[0]}), so it cannot be judged")
+        return self.made["output"]
+
+    def call(self, function: Callable[..., Any], **given: Any) -> Call:
+        """The call that `run` makes, with `args` and `kwargs`, for a test that makes it itself.
+
+        Arguments and errors as `run`.
+        """
+        return call_now(self.decision, function, given)
 
     def matches(self, output: Any) -> bool:
         """Whether an output is the one that is right; objects count as they would be recorded."""
@@ -106,16 +120,6 @@ class GroundTruthCase:
             lines.append(f"  and {len(places) - MAX_PLACES} more places")
         head = f"decision {self.decision_id}: not the output that {self.corrected_by} says is right"
         return "\n".join([head, *lines])
-
-    def _run_decorated(self, call: Call) -> Any:
-        with recorded() as decisions:
-            run_to_end(call)
-        # The function itself ends last of all that it calls.
-        self.made = decisions[-1]
-        lost = [loss for loss in self.made["lossiness"] or () if loss.startswith("output")]
-        if lost:
-            raise NotReplayable(f"the output was not recorded as it was ({lost[0]}), so it cannot be judged")
-        return self.made["output"]
 
 
 def cases(

@@ -44,6 +44,7 @@ def decorated(order: Order, limit: int = 10, *, prompt: loopgrid.Prompt = PROMPT
     return Answer("refund" if order.number != "3" else "wait", order.opened.year)
 
 def plain(order: Order, limit: int = 10):
+    decorated(order)
     return {"action": "refund", "year": order.opened.year}
 
 async def later(order: Order, limit: int = 10):
@@ -127,7 +128,7 @@ def test_each_correction_is_a_test_named_by_its_decision_and_a_failure_names_the
 def test_refund(ground_truth_case):
     ground_truth_case.check(project.decorated)
 """,
-        "-v",
+        "-vv",
     )
 
     assert ended.returncode == 1, ended.stdout + ended.stderr
@@ -148,6 +149,8 @@ def test_nothing_that_a_test_decides_is_sent(shared, tmp_path):
         """
 @pytest.mark.loopgrid_ground_truth("refund")
 def test_refund(ground_truth_case):
+    ground_truth_case.run(project.plain)
+    assert ground_truth_case.made is None
     ground_truth_case.run(project.decorated)
     assert [step.name for step in ground_truth_case.made.steps] == ["look_up"]
 """,
@@ -174,6 +177,8 @@ def test_kinds(ground_truth_case):
     case.check(project.plain)
     case.check(project.later)
     assert case.matches(project.Answer("refund", 2026))
+    call = case.call(project.plain, limit=3)
+    assert (call.args, call.kwargs) == ((project.Order("4", dt.date(2026, 3, 1)), 3), {})
     other = project.Order("9", dt.date(2020, 1, 1))
     assert case.run(project.plain, order=other) == {"action": "refund", "year": 2020}
 
