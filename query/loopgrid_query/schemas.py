@@ -105,7 +105,7 @@ REQUESTS: Final[Mapping[str, type[BaseModel]]] = {
 }
 """What a client sends."""
 
-REPORTS: Final[Mapping[str, type[BaseModel]]] = {"gate_report": report_models.GateReport}
+REPORTS: Final[Mapping[str, type[BaseModel]]] = {"gate_report": GateReport}
 """What a command writes into a file."""
 
 _GROUPS: Final = {"record": RECORDS, "event": EVENTS, "request": REQUESTS, "report": REPORTS}
