@@ -12,14 +12,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from loopgrid_query import (
-    comparison_models,
-    judgement_models,
-    models,
-    price_models,
-    report_models,
-    review_models,
-)
+from loopgrid_query import comparison_models, judgement_models, models, price_models, review_models
+from loopgrid_query.report_models import GateReport
 
 MEDIA_TYPE: Final = "application/schema+json"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
