@@ -133,6 +133,34 @@ def test_a_rule_that_does_not_hold_ends_with_1_and_says_which_clause(shared, lis
     assert "\x1b" not in ended.stdout
 
 
+def test_each_outcome_is_the_verdict_of_loopgrid_compare(shared, lists):
+    told = json.loads(check(shared, lists, "--replay-ids", "bad.txt", "--rule", RULE, "--json").stdout)
+
+    with LoopGrid(endpoint=shared.api) as grid:
+        for item in told["items"]:
+            found = grid.compare(item["replay_id"])
+            assert (item["outcome"], item["why"]) == (found["verdict"], found["why"])
+            assert (item["before"], item["after"], item["same"]) == tuple(
+                found["agreement"][side] for side in ("left", "right", "outputs")
+            )
+
+
+def test_the_ground_truth_is_that_of_the_policy_asked_for(shared, tmp_path):
+    with LoopGrid(endpoint=shared.api) as grid:
+        arm, _ = furnish(grid, fixed=1, still_wrong=0, kept=0, control=False)
+        grid.attach_correction(
+            grid.get_replay(arm[0])["decision_id"], correction={"do": "ask"}, corrected_by="ben"
+        )
+    words = ("--replay-ids", "-", "--rule", "fixed == 1", "--json")
+    found = {
+        policy: json.loads(check(shared, tmp_path, *words, "--policy", policy, given=arm[0]).stdout)
+        for policy in ("latest", "adjudicated")
+    }
+
+    assert found["latest"]["items"][0]["outcome"] == "still_wrong"
+    assert found["adjudicated"]["items"][0]["truth"] is False
+
+
 def test_unknown_is_no_pass(shared, lists):
     ended = check(shared, lists, "--replay-ids", "good.txt", "--rule", "noise <= 5%")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from loopgrid import LoopGrid
-from loopgrid_query.cli.connection import MAX_CONNECTIONS, AsJson, Endpoint, client
+from loopgrid_query.cli.connection import AsJson, Endpoint, client
 from loopgrid_query.cli.console import print_json, stderr, stdout
 from loopgrid_query.cli.errors import NEGATIVE, CliError
 from loopgrid_query.cli.gist import plain
 from loopgrid_query.compare import equality as equalities
 from loopgrid_query.errors import QueryError
 from loopgrid_query.instants import FORM, as_stored, parse_instant
-from loopgrid_query.report_models import GateReport, GateVerdict, Item
+from loopgrid_query.report_models import GateReport, GateVerdict
 
 _STYLES: Final = {"pass": "bold green", "fail": "bold red", "unknown": "bold yellow"}
 _STANDARD_INPUT: Final = Path("-")
@@ -193,56 +192,44 @@ def _since(grid: LoopGrid, since: str) -> Chosen:
 def _report(
     grid: LoopGrid, chosen: Chosen, asked: equalities.Equality, policy: str | None, title: str | None
 ) -> GateReport:
+    from loopgrid_query.cli.held import held
     from loopgrid_query.replay.statistics import statistics
 
-    compared = list(_compared(grid, [*chosen.arm, *(chosen.control or ())], asked, policy))
-    arm = [item for item, _ in compared[: len(chosen.arm)]]
-    control = None if chosen.control is None else [item for item, _ in compared[len(arm) :]]
-    changes = {overrides for _, overrides in compared[: len(arm)]}
-    found = statistics(arm, control)
+    control = None
+    with _progress(len(chosen.arm) + len(chosen.control or ())) as done:
+        arm = held(grid, chosen.arm, asked, policy, done)
+        if chosen.control is not None:
+            control = held(grid, chosen.control, asked, policy, done).items
+    found = statistics(arm.items, control)
     found.notes.extend(chosen.notes)
-    if len(changes) > 1:
-        found.notes.append(f"The replays change {len(changes)} different things.")
+    if len(arm.changes) > 1:
+        found.notes.append(f"The replays change {len(arm.changes)} different things.")
     return GateReport(
         title=title or chosen.title,
-        overrides=json.loads(changes.pop()) if len(changes) == 1 else None,
+        overrides=json.loads(arm.changes.pop()) if len(arm.changes) == 1 else None,
         equality=asked.written(),
         gate=None,
         statistics=found,
-        items=arm,
+        items=arm.items,
         control=control,
     )
 
 
-def _compared(
-    grid: LoopGrid, ids: Sequence[str], asked: equalities.Equality, policy: str | None
-) -> Iterator[tuple[Item, str]]:
-    """What became of each replay, in the order of the ids, and what it was asked to change, as JSON."""
-    from loopgrid_query.replay.statistics import item_of
-
-    rule = asked.written()
-
-    def compare(replay_id: str) -> tuple[Item, str]:
-        # Of a comparison little is kept: there may be many, and each holds two whole decisions.
-        found = grid.compare(replay_id, equality=rule, policy=policy)
-        return item_of(found, equality=asked), json.dumps(found["overrides"], sort_keys=True)
-
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; what it gives is told how many more are done."""
     console = stderr()
-    pool = ThreadPoolExecutor(MAX_CONNECTIONS)
-    try:
-        with Progress(
-            TextColumn("comparing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        ) as progress:
-            yield from progress.track(pool.map(compare, ids), total=len(ids))
-    finally:
-        # After a failure the others need not be asked for.
-        pool.shutdown(cancel_futures=True)
+    with Progress(
+        TextColumn("comparing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as progress:
+        bar = progress.add_task("comparing", total=total)
+        yield lambda count: progress.advance(bar, count)
 
 
 def _write(file: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -22,7 +23,16 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from loopgrid_query.compare import ABSENT, EXACT, Equality, Side, judge
+from loopgrid_query.compare import (
+    ABSENT,
+    EXACT,
+    MAX_COMPARED_CHARS,
+    Equality,
+    Large,
+    Side,
+    judge,
+    why_nothing,
+)
 from loopgrid_query.errors import Invalid, NotInstalled
 from loopgrid_query.report_models import (
     Conclusion,
@@ -47,29 +57,47 @@ _TAIL: Final = 1e-12
 _FEWEST: Final = 2
 
 
-def item_of(comparison: Mapping[str, Any], *, equality: Equality = EXACT) -> Item:
-    """One decision of an arm, from the comparison with its replay.
+def item_of(
+    decision: Mapping[str, Any],
+    replay: Mapping[str, Any],
+    result: Mapping[str, Any] | None,
+    *,
+    equality: Equality = EXACT,
+) -> Item:
+    """One decision of an arm: the verdict that a comparison with its replay gives.
 
     Args:
-        comparison: the JSON object of the API, of a decision and a replay of it.
-        equality: the rule that the comparison was asked for; it says whether the decision was right where
-            the replay gives nothing to compare.
+        decision: the decision, as the API gives it, with its ground truth.
+        replay: a replay of it.
+        result: the decision that the replay led to; None where there is none.
+        equality: when outputs count as equal. An output of null counts as none on record: the API shows both
+            alike.
     """
-    decision, replay, truth = comparison["decision"], comparison["replay"], comparison["ground_truth"]
-    agreement = comparison["agreement"]
-    failed = replay is not None and replay["status"] in _NOTHING_RAN
-    before = agreement["left"]
+    truth = decision["ground_truth"]
+    right = ABSENT if truth is None else _content(truth["output"])
+    left = _side(decision)
+    ended = replay["status"] == "completed" and result is not None
+    verdict = judge(
+        left,
+        _side(result) if ended and result is not None else None,
+        right,
+        equality=equality,
+        nothing=why_nothing(replay),
+    )
+    before = verdict.left
     if before is None and truth is not None:
-        before = _was_right(decision, truth["output"], equality)
+        # Beside itself: whether it was right is known although there is nothing to compare it with.
+        before = judge(left, left, right, equality=equality).left
+    failed = replay["status"] in _NOTHING_RAN
     return Item(
         decision_id=decision["decision_id"],
-        replay_id=None if replay is None else replay["replay_id"],
-        outcome=Outcome.FAILED if failed else Outcome(comparison["verdict"]),
-        why=comparison["why"],
+        replay_id=replay["replay_id"],
+        outcome=Outcome.FAILED if failed else Outcome(verdict.judgement.value),
+        why=verdict.why,
         truth=truth is not None,
         before=before,
-        after=agreement["right"],
-        same=agreement["outputs"],
+        after=verdict.right,
+        same=verdict.outputs,
     )
 
 
@@ -173,17 +201,22 @@ class _Pair:
         return self.after is not False, self.base is True
 
 
-def _was_right(decision: Mapping[str, Any], truth: Any, equality: Equality) -> bool | None:
-    """Whether a decision equals the correction, by what stands on record of it alone."""
+def _side(decision: Mapping[str, Any]) -> Side:
     failure = decision["error"]["message"] or decision["error"]["type"]
     if failure is None and decision["status"] == "error":
         failure = "it does not say why."
-    side = Side(
-        output=ABSENT if decision["output"] is None else decision["output"],
+    return Side(
+        output=ABSENT if decision["output"] is None else _content(decision["output"]),
         failure=failure,
         lossiness=tuple(decision["lossiness"] or ()),
+        marked=bool(decision["incorrect"]),
     )
-    return judge(side, side, truth, equality=equality).left
+
+
+def _content(value: Any) -> Any:
+    """A value, or what stands for one that is too large to be looked into."""
+    text = json.dumps(value, sort_keys=True)
+    return Large.of(text) if len(text) > MAX_COMPARED_CHARS else value
 
 
 def _by_decision(items: Sequence[Item], named: str) -> list[Item]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopgrid_query.compare import equality
 from loopgrid_query.errors import Invalid, NotInstalled
 from loopgrid_query.replay.statistics import item_of, needed, power, statistics
 from loopgrid_query.report_models import Item, Method, Outcome
@@ -279,42 +280,81 @@ def test_whatever_an_open_item_turns_out_to_be_lies_in_the_range_that_was_told(s
         assert told.paired.gain.gain <= turned_out.paired.gain.gain <= told.paired.gain.possible
 
 
-def comparison(**changes):
-    """A comparison as the API tells it, of a wrong decision and a replay that failed."""
+def record(output: object, **changes):
+    """A decision as the API gives it, corrected to a refund."""
     return {
-        "verdict": "not_comparable",
-        "why": "The replay failed: it hung.",
-        "agreement": {"outputs": None, "left": None, "right": None},
-        "decision": {
-            "decision_id": "a-b",
-            "status": "ok",
-            "output": {"action": "wait"},
-            "lossiness": None,
-            "error": {"type": None, "message": None},
-        },
-        "replay": {"replay_id": "rpl_1", "status": "failed"},
+        "decision_id": "a-b",
+        "status": "ok",
+        "output": output,
+        "lossiness": None,
+        "incorrect": False,
+        "error": {"type": None, "message": None},
         "ground_truth": {"output": {"action": "refund"}},
     } | changes
 
 
+def replay(status: str = "completed"):
+    return {"replay_id": "rpl_1", "status": status, "reason": None}
+
+
+WRONG, RIGHT = {"action": "wait"}, {"action": "refund"}
+
+
 @pytest.mark.parametrize("status", ["failed", "refused", "cancelled"])
 def test_a_replay_that_did_not_run_to_an_end_is_failed_and_its_decision_was_wrong_all_the_same(status):
-    found = item_of(comparison(replay={"replay_id": "rpl_1", "status": status}))
+    found = item_of(record(WRONG), replay(status), None)
 
     assert (found.outcome, found.truth, found.before, found.after) == (Outcome.FAILED, True, False, None)
 
 
-def test_a_replay_that_waits_is_not_comparable_and_of_a_decision_that_failed_nobody_can_say():
-    decision = comparison()["decision"] | {"status": "error", "output": None}
-    found = item_of(comparison(decision=decision, replay={"replay_id": "rpl_1", "status": "pending"}))
+def test_a_replay_that_failed_is_failed_although_it_led_to_a_decision():
+    found = item_of(record(WRONG), replay("failed"), record(RIGHT))
 
-    assert (found.outcome, found.before) == (Outcome.NOT_COMPARABLE, None)
+    assert (found.outcome, found.after) == (Outcome.FAILED, None)
 
 
-def test_a_verdict_and_its_agreement_are_taken_over():
-    agreement = {"outputs": False, "left": False, "right": True}
-    found = item_of(
-        comparison(verdict="fixed", agreement=agreement, replay={"replay_id": "r", "status": "completed"})
-    )
+@pytest.mark.parametrize("status", ["pending", "running"])
+def test_a_replay_that_waits_or_runs_is_not_comparable(status):
+    found = item_of(record(WRONG), replay(status), None)
 
-    assert (found.outcome, found.before, found.after, found.same) == (Outcome.FIXED, False, True, False)
+    assert (found.outcome, found.before) == (Outcome.NOT_COMPARABLE, False)
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        record(None),
+        record(WRONG, status="error"),
+        record(WRONG, error={"type": "TimeoutError", "message": None}),
+        record(WRONG, lossiness=["output.action:truncated:9:sha256=00"]),
+    ],
+)
+def test_of_a_decision_that_failed_or_is_not_whole_nobody_can_say_whether_it_was_right(decision):
+    found = item_of(decision, replay(), record(RIGHT))
+
+    assert (found.outcome, found.before, found.after) == (Outcome.NOT_COMPARABLE, None, None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        (WRONG, RIGHT, Outcome.FIXED),
+        (WRONG, WRONG, Outcome.STILL_WRONG),
+        (RIGHT, WRONG, Outcome.NEWLY_BROKEN),
+        (RIGHT, RIGHT, Outcome.UNCHANGED),
+    ],
+)
+def test_a_verdict_is_that_of_a_comparison(before, after, outcome):
+    found = item_of(record(before), replay(), record(after))
+
+    assert found.outcome is outcome
+    assert (found.before, found.after, found.same) == (before is RIGHT, after is RIGHT, before is after)
+
+
+def test_without_a_correction_outputs_are_held_against_each_other_by_the_equality_asked_for():
+    left, right = record("Yes,  please", ground_truth=None), record("yes, please")
+    loose = equality.parse({"text": "normalised", "ignore_case": True})
+
+    assert item_of(left, replay(), right).outcome is Outcome.CHANGED
+    found = item_of(left, replay(), right, equality=loose)
+    assert (found.outcome, found.truth, found.before) == (Outcome.UNCHANGED, False, None)
