@@ -54,6 +54,42 @@ class Call:
     kwargs: dict[str, Any]
 
 
+def call_now(decision: Mapping[str, Any], function: Callable[..., Any], given: Mapping[str, Any]) -> Call:
+    """The call of a recorded decision by a function as it is now: arguments from the record, prompt and model
+    the function's own.
+
+    Args:
+        decision: the decision as the API shows it.
+        function: the function, decorated or not; a method is passed bound to its object.
+        given: arguments that take the place of recorded ones, as the function takes them.
+
+    Raises:
+        NotReplayable: an argument cannot be restored, or has neither a record nor a default.
+        Invalid: the function takes no argument of a name that is given.
+    """
+    signature = inspect.signature(function)
+    name = getattr(function, "__qualname__", repr(function))
+    for argument in given:
+        if argument not in signature.parameters:
+            raise Invalid(f"{name}() has no argument {argument!r}: {nearest(argument, signature.parameters)}")
+    written = decision.get("input")
+    kept = (
+        {key: value for key, value in written.items() if key not in given}
+        if isinstance(written, dict)
+        else written
+    )
+    arguments = _Arguments({**decision, "input": kept}, Overrides.checked({}), function, signature)
+    values = arguments.restored() | dict(given)
+    for parameter in signature.parameters.values():
+        variadic = parameter.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+        if parameter.name not in values and parameter.default is inspect.Parameter.empty and not variadic:
+            raise NotReplayable(
+                f"{name}() needs {parameter.name!r}, which the record does not have among its arguments and "
+                f"which has no default: give it, as {parameter.name}=…"
+            )
+    return arguments.call(values)
+
+
 def prepare(
     decision: Mapping[str, Any],
     overrides: Overrides,

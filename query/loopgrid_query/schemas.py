@@ -1,4 +1,4 @@
-"""JSON Schemas of the decision record, of every event and every request, from the API's shapes. Pure.
+"""JSON Schemas of the decision record, of every event, every request and every report. Pure.
 
 They stand in ``docs/spec/schemas/`` and at ``/schemas/``; both are what ``documents`` gives.
 """
@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field, create_model
 
 from loopgrid_query import comparison_models, judgement_models, models, price_models, review_models
+from loopgrid_query.report_models import GateReport
 
 MEDIA_TYPE: Final = "application/schema+json"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -25,7 +26,7 @@ class SchemaEntry(BaseModel):
     """One of the schemas."""
 
     name: str = Field(examples=["mark"])
-    describes: str = Field(description="`record`, `event` or `request`")
+    describes: str = Field(description="`record`, `event`, `request` or `report`")
     title: str
     description: str
     url: str = Field(description="path on this server", examples=["/schemas/mark.json"])
@@ -98,7 +99,10 @@ REQUESTS: Final[Mapping[str, type[BaseModel]]] = {
 }
 """What a client sends."""
 
-_GROUPS: Final = {"record": RECORDS, "event": EVENTS, "request": REQUESTS}
+REPORTS: Final[Mapping[str, type[BaseModel]]] = {"gate_report": GateReport}
+"""What a command writes into a file."""
+
+_GROUPS: Final = {"record": RECORDS, "event": EVENTS, "request": REQUESTS, "report": REPORTS}
 
 
 @cache

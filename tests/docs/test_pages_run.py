@@ -18,7 +18,7 @@ from tests.docs.markdown import Block
 from tests.support.server import RunningServer, without_settings
 
 RUN = {"python", "sh", "sql"}
-SHOWN = {"text", "json"}
+SHOWN = {"text", "json", "yaml"}
 """Languages that show something rather than say what to do."""
 
 

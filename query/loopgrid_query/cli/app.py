@@ -12,6 +12,7 @@ from loopgrid.errors import LoopGridError
 from loopgrid.version import version
 from loopgrid_collector.errors import CollectorError
 from loopgrid_query.cli import (
+    checking,
     comparison,
     completing,
     decisions,
@@ -95,6 +96,12 @@ app.command(
 app.command(epilog=example(f"loopgrid compare {EXAMPLE_ID}", "rpl_8c2d3f405b6e47a19d0e1f2a3b4c5d6e"))(
     comparison.compare
 )
+app.command(
+    epilog=example(
+        "loopgrid check --replay-ids replays.txt",
+        "--rule 'fixed >= 0.8 and newly_broken == 0' --html gate.html",
+    )
+)(checking.check)
 app.command(
     epilog=example("loopgrid sql", "'SELECT model_name, count(*) FROM decisions GROUP BY ALL' --csv")
 )(sql.sql)

@@ -1,0 +1,9 @@
+-- name: replays_since
+-- The replays that were asked for since a moment, oldest first; a client of the SQL door runs it.
+SELECT replay_id, decision_id, overrides
+FROM replays WHERE requested_at >= CAST($since AS TIMESTAMP) ORDER BY requested_at, replay_id;
+
+-- name: replays_named
+-- Which decisions these replays replay; a client of the SQL door runs it.
+SELECT replay_id, decision_id
+FROM replays WHERE list_contains(CAST($replay_ids AS VARCHAR[]), replay_id) ORDER BY replay_id;
