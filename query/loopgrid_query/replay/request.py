@@ -1,0 +1,116 @@
+"""The request that sends a recorded model call again. Pure.
+
+What goes out is the record with the overrides in it: its messages in order, its tools, its parameters. Where
+that cannot be told from the record, ``Unsendable`` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from loopgrid_query.replay import chat, losses, parameters, prompting
+from loopgrid_query.replay import overrides as grammar
+from loopgrid_query.replay.chat import Message
+from loopgrid_query.replay.unsendable import Unsendable
+
+OPENAI: Final = "openai"
+ANTHROPIC: Final = "anthropic"
+PROTOCOLS: Final = (OPENAI, ANTHROPIC)
+"""What providers speak: OpenAI's chat completions, or Anthropic's messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """A model call as it will be sent.
+
+    Attributes:
+        provider: who is asked, as the record or an override names it.
+        protocol: one of ``PROTOCOLS``.
+        model: the model that is asked for.
+        messages: in OpenAI's form.
+        tools: likewise.
+        parameters: further members of the request.
+        told: the messages in the record's form, with the overrides in them.
+    """
+
+    provider: str
+    protocol: str
+    model: str
+    messages: Sequence[Message]
+    tools: Sequence[Message]
+    parameters: Mapping[str, Any]
+    told: Sequence[Message]
+
+
+def provider_of(decision: Mapping[str, Any], overrides: grammar.Overrides) -> str:
+    """Who would be asked.
+
+    Raises:
+        Unsendable: nobody says.
+    """
+    provider = grammar.merge(decision, overrides)["model"].get("provider")
+    if not provider:
+        raise Unsendable('The record does not name the provider. Override "model.provider".')
+    return str(provider)
+
+
+def request_of(decision: Mapping[str, Any], overrides: grammar.Overrides, protocol: str) -> ModelRequest:
+    """The request that replays a recorded model call.
+
+    Args:
+        decision: the original, parsed.
+        overrides: checked by ``overrides.check``.
+        protocol: what the provider speaks, one of ``PROTOCOLS``.
+
+    Raises:
+        Unsendable: the record cannot be sent as what it was.
+    """
+    provider = provider_of(decision, overrides)
+    model = grammar.merge(decision, overrides)["model"]
+    if not model.get("name"):
+        raise Unsendable('The record does not name the model that was asked for. Override "model.name".')
+    given = overrides.get("prompt", {})
+    losses.check(decision["lossiness"], prompt=bool(given))
+    told = prompting.changed(chat.canonical(decision["input"]), decision["prompt"], given)
+    tools = chat.chat_tools(decision["tools"])
+    if not tools and (chat.calls_tools(told) or chat.calls_tools(decision["output"])):
+        raise Unsendable("It calls tools, and the tools it was offered are not recorded.")
+    request = ModelRequest(
+        provider=provider,
+        protocol=protocol,
+        model=str(model["name"]),
+        messages=chat.chat_messages(told),
+        tools=tools,
+        parameters=parameters.sent(model.get("parameters"), protocol, provider),
+        told=told,
+    )
+    if protocol == ANTHROPIC:
+        _check_anthropic(request)
+    return request
+
+
+def _check_anthropic(request: ModelRequest) -> None:
+    """What OpenAI's form can say and Anthropic's cannot would be lost on the way.
+
+    Raises:
+        Unsendable: there is such a thing in it.
+    """
+    if "max_tokens" not in request.parameters:
+        raise Unsendable(
+            "Anthropic takes no request without max_tokens, and the record has none. Override "
+            '"model.parameters.max_tokens".'
+        )
+    seen_other = False
+    for number, message in enumerate(request.messages, 1):
+        if "name" in message:
+            raise Unsendable(f"Message {number} has the name of who said it, which Anthropic does not take.")
+        if message["role"] == "system" and seen_other:
+            raise Unsendable(f"Message {number} gives instructions after the conversation began.")
+        seen_other = seen_other or message["role"] != "system"
+        parts = message["content"] if isinstance(message["content"], list) else []
+        if any(part["type"] == "input_audio" for part in parts):
+            raise Unsendable(f"Message {number} holds sound, which Anthropic does not take.")
+    if not seen_other:
+        raise Unsendable("It holds instructions and nothing else, which Anthropic does not take.")
