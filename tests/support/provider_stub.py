@@ -203,12 +203,17 @@ def _handler(provider: Provider) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Many connections at once wait their turn.
+    request_queue_size = 512
+
+
 @contextmanager
 def provider_stub() -> Iterator[Provider]:
     """Serve for the length of a block."""
     provider = Provider()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(provider))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _handler(provider))
     provider.base_url = f"http://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -37,30 +37,28 @@ def check(lossiness: Iterable[str] | None, *, prompt: bool) -> None:
         raise Unsendable(_sentence(code))
 
 
+_SENTENCES: Final = {
+    "input_missing": "Its input was not captured.",
+    "continued": "It continues a conversation whose earlier part only the provider holds.",
+    "masked": "Its {rest} was hidden at the source.",
+    "elsewhere": "Its {rest} was uploaded elsewhere, and the record has a reference only.",
+    "attributes_dropped": "The sender dropped {rest} attributes, which may have held content.",
+    "events_dropped": "The sender dropped {rest} events, which may have held content.",
+}
+_KINDS: Final = {
+    "truncated": "was truncated",
+    "redacted": "was redacted",
+    "unparsable": "was cut and does not parse",
+}
+
+
 def _sentence(code: str) -> str:
     head, _, rest = code.partition(":")
-    match head:
-        case "content_off":
-            remedy = f" {rest} turns it on." if rest else ""
-            return f"Its content was not captured.{remedy}"
-        case "input_missing":
-            return "Its input was not captured."
-        case "continued":
-            return "It continues a conversation whose earlier part only the provider holds."
-        case "masked":
-            return f"Its {rest} was hidden at the source."
-        case "elsewhere":
-            return f"Its {rest} was uploaded elsewhere, and the record has a reference only."
-        case "attributes_dropped" | "events_dropped":
-            return f"The sender dropped {rest} {head.removesuffix('_dropped')}, which may have held content."
-    what = rest.partition(":")[0]
-    kinds = {
-        "truncated": "was truncated",
-        "redacted": "was redacted",
-        "unparsable": "was cut and does not parse",
-    }
+    if head == "content_off":
+        return "Its content was not captured." + (f" {rest} turns it on." if rest else "")
+    if head in _SENTENCES:
+        return _SENTENCES[head].format(rest=rest)
+    kind = _KINDS.get(rest.partition(":")[0])
     return (
-        f"The record is not whole: {head} {kinds[what]} ({code})."
-        if what in kinds
-        else f"The record is not whole ({code})."
+        f"The record is not whole: {head} {kind} ({code})." if kind else f"The record is not whole: {code}."
     )

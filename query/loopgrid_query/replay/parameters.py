@@ -31,8 +31,8 @@ _NOT_OF_THE_REQUEST: Final = frozenset(
     "stream stream_options stream_cursor maxRetries max_retries num_retries timeout api_base base_url "
     "num_output".split()
 )
-"""Where it was sent, how often it was tried, how the answer was carried, what a framework noted for itself: nothing
-of what was asked. A replay never streams."""
+"""Where it was sent, how often it was tried, how the answer was carried, what a framework noted for itself:
+nothing of what was asked. A replay never streams."""
 
 _OPENAI: Final = frozenset(
     "temperature top_p top_k max_tokens max_completion_tokens stop seed n frequency_penalty presence_penalty "

@@ -38,7 +38,7 @@ def _mustache(template: str, variables: Mapping[str, str]) -> str:
     return _MUSTACHE.sub(lambda found: variables[found[1]], template)
 
 
-def _verbatim(template: str, variables: Mapping[str, str]) -> str:
+def _verbatim(template: str, _variables: Mapping[str, str]) -> str:
     return template
 
 
@@ -62,13 +62,14 @@ def changed(
         return list(messages)
     if "template" not in given and "variables" not in given:
         raise Unsendable(
-            'The prompt is overridden by name or version, and a model reads its text: override "prompt.template".'
+            "The prompt is overridden by name or version, and a model reads its text: override "
+            '"prompt.template".'
         )
     template, recorded = prompt.get("template"), _texts(prompt.get("variables"))
     if template is None:
         raise Unsendable(
-            "The record has no prompt template, so it cannot be told which part of the messages another prompt "
-            "would replace. Record it: loopgrid.Prompt, or gen_ai.prompt.* and llm.prompt_template.*."
+            "The record has no prompt template, so it cannot be told which part of the messages another "
+            "prompt would replace. Record it: loopgrid.Prompt, or llm.prompt_template.*."
         )
     render, text = _found(messages, template, recorded)
     # Filled in as the recorded one was.
