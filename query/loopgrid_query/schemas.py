@@ -12,7 +12,14 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from loopgrid_query import comparison_models, judgement_models, models, price_models, review_models
+from loopgrid_query import (
+    comparison_models,
+    judgement_models,
+    models,
+    price_models,
+    replay_models,
+    review_models,
+)
 
 MEDIA_TYPE: Final = "application/schema+json"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -88,7 +95,7 @@ REQUESTS: Final[Mapping[str, type[BaseModel]]] = {
     "withdrawal_request": judgement_models.WithdrawalRequest,
     "adjudication_request": judgement_models.AdjudicationRequest,
     "outcome_request": judgement_models.OutcomeRequest,
-    "replay_request": models.ReplayRequest,
+    "replay_request": replay_models.ReplayRequest,
     "compare_request": models.CompareRequest,
     "review_request": review_models.ReviewRequest,
     "review_answer_request": review_models.AnswerRequest,

@@ -20,6 +20,7 @@ from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.outcomes import Outcomes
 from loopgrid_query.prices import Prices
 from loopgrid_query.queries import Reader
+from loopgrid_query.replay.dispatch import Dispatcher
 from loopgrid_query.replay.replays import Replays
 from loopgrid_query.review.reviews import Reviews
 from loopgrid_query.snapshots import Snapshots
@@ -36,6 +37,7 @@ class Services:
     outcomes: Outcomes
     evaluations: Evaluations
     replays: Replays
+    dispatcher: Dispatcher
     comparisons: Comparisons
     analytics: Analytics
     prices: Prices
@@ -53,6 +55,8 @@ class Services:
         locks = KeyedLocks()
         exports = Exports(ledger)
         replays = Replays(reader, ingest, decisions)
+        dispatcher = Dispatcher(replays.lifecycle)
+        ingest.when_stopping(dispatcher.close)
         corrections = Corrections(reader, ingest, decisions, locks)
         judgements = Judgements(reader, ingest, decisions, exports, locks)
         return cls(
@@ -63,6 +67,7 @@ class Services:
             outcomes=Outcomes(reader, ingest),
             evaluations=Evaluations(ledger, reader, ingest, locks),
             replays=replays,
+            dispatcher=dispatcher,
             comparisons=Comparisons(reader, decisions, replays),
             analytics=Analytics(ledger, reader, limits),
             prices=Prices(reader, ingest),

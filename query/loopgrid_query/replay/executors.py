@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from loopgrid_query.errors import FieldError, Invalid
 from loopgrid_query.nearest import did_you_mean, nearest
@@ -25,10 +25,18 @@ class Executor(StrEnum):
 
 
 class Status(StrEnum):
-    """What a replay is when it is requested; what becomes of it is known by its result."""
+    """How far a replay is. It is completed only where the decision that it led to is on record."""
 
     PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
     REFUSED = "refused"
+    CANCELLED = "cancelled"
+
+
+OPEN: Final = frozenset({Status.PENDING, Status.RUNNING})
+"""What may still become something else by itself; the others only by a new attempt."""
 
 
 @dataclass(frozen=True, slots=True)
