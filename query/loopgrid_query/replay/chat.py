@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from loopgrid_collector.dialects.messages import is_canonical_messages, message
+from loopgrid_collector.dialects.messages import message
 from loopgrid_query.replay.unsendable import Unsendable
 
 Message = dict[str, Any]
@@ -46,12 +46,26 @@ def canonical(value: Any) -> list[Message]:
     """
     if value is None:
         raise Unsendable("The record has no input: its content was not captured.")
-    if is_canonical_messages(value):
+    if are_messages(value):
         return list(value)
     plain = isinstance(value, list) and bool(value) and all(map(_is_plain, value))
     if not plain:
         raise Unsendable("Its input is no list of messages, so there is nothing to send to a model.")
     return [message(each, "user") for each in value]
+
+
+def are_messages(value: Any) -> bool:
+    """Whether a recorded value is a list of messages in OpenTelemetry's form, whatever they hold."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in value)
+        and all(isinstance(each.get("parts"), list) and all(map(_is_part, each["parts"])) for each in value)
+    )
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("type"), str)
 
 
 def _is_plain(value: Any) -> bool:
@@ -126,8 +140,8 @@ def _spoken(role: str, name: str | None, parts: Sequence[Part], where: str) -> M
 
 def _content(part: Part, where: str) -> Message:
     if part["type"] == "text":
-        if not isinstance(part["content"], str):
-            raise Unsendable(f"{where} has a text that is none.")
+        if not isinstance(part.get("content"), str):
+            raise Unsendable(f"{where} has a text that was not captured.")
         return {"type": "text", "text": part["content"]}
     return _media(part, where)
 
@@ -188,9 +202,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def calls_tools(messages: Sequence[Message] | Any) -> bool:
+def calls_tools(messages: Any) -> bool:
     """Whether any of some recorded messages calls a tool."""
-    return is_canonical_messages(messages) and any(
+    return are_messages(messages) and any(
         part["type"] == "tool_call" for each in messages for part in each["parts"]
     )
 

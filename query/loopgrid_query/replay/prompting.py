@@ -26,7 +26,11 @@ def _formatted(template: str, variables: Mapping[str, str]) -> str:
         ValueError: it is no such template.
         KeyError: a variable is missing.
     """
-    return Prompt.recorded("replayed", template=template).render(**variables)
+    prompt = Prompt.recorded("replayed", template=template)
+    missing = [name for name in prompt.placeholders if name not in variables]
+    if missing:
+        raise KeyError(", ".join(missing))
+    return prompt.render(**variables)
 
 
 def _mustache(template: str, variables: Mapping[str, str]) -> str:
@@ -78,7 +82,7 @@ def changed(
     try:
         replaced = render(new, variables)
     except KeyError as error:
-        raise Unsendable(f"The prompt needs the variable {error.args[0]}, which is not recorded.") from error
+        raise Unsendable(f"The prompt needs {error.args[0]}, which no recorded variable is.") from error
     except ValueError as error:
         raise Unsendable(f"The prompt cannot be filled in: {error}.") from error
     return [_with(each, text, replaced) for each in messages]
@@ -113,14 +117,14 @@ def _contents(messages: Sequence[Message]) -> list[str]:
         part["content"]
         for each in messages
         for part in each["parts"]
-        if part["type"] == "text" and isinstance(part["content"], str)
+        if part["type"] == "text" and isinstance(part.get("content"), str)
     ]
 
 
 def _with(message: Message, text: str, replaced: str) -> Message:
     parts = [
         {**part, "content": part["content"].replace(text, replaced)}
-        if part["type"] == "text" and isinstance(part["content"], str)
+        if part["type"] == "text" and isinstance(part.get("content"), str)
         else part
         for part in message["parts"]
     ]

@@ -74,14 +74,14 @@ def request_of(decision: Mapping[str, Any], overrides: grammar.Overrides, protoc
     given = overrides.get("prompt", {})
     losses.check(decision["lossiness"], prompt=bool(given))
     told = prompting.changed(chat.canonical(decision["input"]), decision["prompt"], given)
-    tools = chat.chat_tools(decision["tools"])
+    messages, tools = chat.chat_messages(told), chat.chat_tools(decision["tools"])
     if not tools and (chat.calls_tools(told) or chat.calls_tools(decision["output"])):
         raise Unsendable("It calls tools, and the tools it was offered are not recorded.")
     request = ModelRequest(
         provider=provider,
         protocol=protocol,
         model=str(model["name"]),
-        messages=chat.chat_messages(told),
+        messages=messages,
         tools=tools,
         parameters=parameters.sent(model.get("parameters"), protocol, provider),
         told=told,
