@@ -19,6 +19,8 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from loopgrid_collector.dialects.messages import of_response
 from loopgrid_query.replay.providers import Provider
 from loopgrid_query.replay.request import ANTHROPIC, ModelRequest
@@ -152,6 +154,12 @@ class Caller:
             await self._sleep(pause_s)
         raise AssertionError("the last attempt either answers or raises")
 
+    async def close(self) -> None:
+        """Let go of the connections."""
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            await client.client.close()
+
     def _pause_s(self, trouble: _Trouble, attempt: int) -> float:
         backoff_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * (1 + self._spread())
         return backoff_s if trouble.wait_s is None else max(trouble.wait_s, 0.0)
@@ -171,6 +179,9 @@ class Caller:
                 )
         except TimeoutError:
             return _silent(provider)
+        except ValidationError:
+            # The library's own check of an answer, which it does not turn into one of its errors.
+            return _Trouble("no_completion", f"What {provider.name} answered is no completion.")
         except self._errors.AnyLLMError as error:
             return _trouble(error, provider)
         duration_ms = (time.perf_counter() - started) * 1000
@@ -247,9 +258,10 @@ def _causes(error: BaseException | None) -> list[str]:
 
 
 def _said(error: Any, provider: Provider) -> str:
-    text = " ".join(str(error.message).split())
-    head, dash, rest = text.partition(" - ")
-    text = rest if dash and head.startswith("Error code: ") else text
+    body = getattr(error.original_exception, "body", None)
+    inner = body.get("error", body) if isinstance(body, dict) else None
+    own = inner.get("message") if isinstance(inner, dict) else None
+    text = " ".join((own if isinstance(own, str) else str(error.message)).split())
     if provider.api_key:
         # Some repeat the key that they do not know.
         text = text.replace(provider.api_key, "[key]")
