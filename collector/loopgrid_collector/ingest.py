@@ -49,6 +49,7 @@ class Ingest:
         self._lock = threading.Lock()
         self._stage = Stage(ledger, config.decode_processes)
         self._at_stop: list[Callable[[], None]] = []
+        self._at_close: list[Callable[[], None]] = []
 
     async def traces(self, body: bytes) -> Receipt:
         """Store an ``ExportTraceServiceRequest`` (protobuf, not compressed).
@@ -118,8 +119,14 @@ class Ingest:
         for callback in self._at_stop:
             callback()
 
+    def when_closing(self, callback: Callable[[], None]) -> None:
+        """Have a function called before the door closes, for the last things that are to be stored."""
+        self._at_close.append(callback)
+
     def close(self) -> None:
         """Let the decoder threads end. Requests under way are finished first."""
+        for callback in self._at_close:
+            callback()
         self._stage.close()
 
     async def _taken(self, kind: Kind, body: bytes) -> Receipt:

@@ -59,6 +59,7 @@ class Key:
     STEP_INPUT: Final = "loopgrid.step.input"
     STEP_OUTPUT: Final = "loopgrid.step.output"
     TOOL_EFFECT: Final = "loopgrid.tool.effect"
+    TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
     TOOL_NAME: Final = "gen_ai.tool.name"
     TOOL_TYPE: Final = "gen_ai.tool.type"
     TOOL_CALL_ID: Final = "gen_ai.tool.call.id"

@@ -364,7 +364,9 @@ class Replay(BaseModel):
 
     replay_id: str
     decision_id: str = Field(description="the decision that is replayed")
-    executor: str | None = Field(description="`function` or `external`; null where nothing can run it")
+    executor: str | None = Field(
+        description="`function`, `model` or `external`; null where nothing can run it"
+    )
     function: str | None = Field(description="the recorded function that runs again (executor `function`)")
     overrides: dict[str, Any]
     status: str = Field(description="`pending`, `running`, `completed`, `failed`, `refused` or `cancelled`")

@@ -37,7 +37,7 @@ class ReplayRequest(Request):
     )
     executor: str | None = Field(
         None,
-        description="`function` or `external`; chosen from the decision if left out",
+        description="`function`, `model` or `external`; chosen from the decision if left out",
         examples=["function"],
     )
     output: Any = Field(None, description="the result, where it ran elsewhere (executor `external`)")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from loopgrid_query.replay.calling import Answer, CallFailed, Caller
+from loopgrid_query.replay.calling import Answer, Caller, CallFailed
 from loopgrid_query.replay.providers import Provider
 from loopgrid_query.replay.request import ANTHROPIC, OPENAI, ModelRequest
 from tests.support.provider_stub import Provider as Stub

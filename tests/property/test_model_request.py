@@ -42,8 +42,11 @@ ODD = st.sampled_from(
 )
 
 
-def messages(parts: st.SearchStrategy[Any], role: str, **limits: int) -> st.SearchStrategy[dict[str, Any]]:
-    return st.builds(lambda said: {"role": role, "parts": said}, st.lists(parts, **limits))
+def messages(
+    parts: st.SearchStrategy[Any], role: str, *, min_size: int = 0, max_size: int
+) -> st.SearchStrategy[dict[str, Any]]:
+    said = st.lists(parts, min_size=min_size, max_size=max_size)
+    return st.builds(lambda told: {"role": role, "parts": told}, said)
 
 
 GOOD = st.one_of(
@@ -93,10 +96,10 @@ def decision(told: Any, parameters: Mapping[str, Any] | None = None, **more: Any
 def attempted(
     record: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, protocol: str = OPENAI
 ) -> ModelRequest | None:
+    """The request; None where it is refused."""
     try:
         return request_of(record, overrides or {}, protocol)
-    except Unsendable as refusal:
-        assert str(refusal).endswith(".")
+    except Unsendable:
         return None
 
 
@@ -105,7 +108,8 @@ def said(sent: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     if sent["role"] == "tool":
         return [("result", sent["tool_call_id"], sent["content"])]
     content = sent["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+    whole: list[dict[str, Any]] = [{"type": "text", "text": content}]
+    parts = whole if isinstance(content, str) else content or []
     found: list[tuple[Any, ...]] = [
         ("text", part["text"]) if part["type"] == "text" else ("image", part["image_url"]["url"])
         for part in parts

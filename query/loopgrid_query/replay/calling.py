@@ -35,6 +35,7 @@ _NEVER_SENT: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout",
 _STUMBLES: Final = frozenset({"TypeError", "AttributeError", "KeyError", "ValidationError"})
 _NO_KEY: Final = "none"
 """Sent where none is set up; else the library would look for one of its own in the environment."""
+_TRANSPORTS: Final = ("httpx", "httpx2")
 _FIRST_PAUSE_S: Final = 0.5
 _MAX_TEXT: Final = 500
 """Characters of a provider's own words that a reason repeats."""
@@ -125,6 +126,9 @@ class Caller:
         logger = logging.getLogger(_LIBRARY)
         logger.handlers.clear()
         logger.propagate = True
+        for transport in _TRANSPORTS:
+            # They write a line for each call.
+            logging.getLogger(transport).setLevel(logging.WARNING)
         self._sleep = sleep
         self._spread = spread
         self._clients: dict[str, Any] = {}

@@ -19,6 +19,8 @@ from loopgrid_query.records import Record, decision_record, entry_record, parsed
 from loopgrid_query.replay import overrides as grammar
 from loopgrid_query.replay.executors import Executor, Plan, Status, plan
 from loopgrid_query.replay.lifecycle import Attempt, Lease, Lifecycle, Outcome
+from loopgrid_query.replay.model_runs import ModelRuns
+from loopgrid_query.replay.providers import Providers
 from loopgrid_query.replay_models import ReplayRequest
 
 
@@ -38,12 +40,29 @@ class Requested:
 class Replays:
     """The replays of one ledger."""
 
-    def __init__(self, reader: Reader, ingest: Ingest, decisions: Decisions) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        ingest: Ingest,
+        decisions: Decisions,
+        providers: Providers | None = None,
+        model_calls: int = 1,
+    ) -> None:
+        """Stand on an open ledger.
+
+        Args:
+            reader: reads it.
+            ingest: the door into it.
+            decisions: its decisions.
+            providers: whom replays by model may ask; none if left out.
+            model_calls: how many of them at once.
+        """
         self._reader = reader
         self._ingest = ingest
         self._decisions = decisions
         self._locks = KeyedLocks()
         self.lifecycle = Lifecycle(reader, ingest, decisions)
+        self.models = ModelRuns(reader, decisions, self.lifecycle, providers or Providers(), model_calls)
 
     def get(self, replay_id: str) -> Record:
         """One replay.
@@ -140,7 +159,12 @@ class Replays:
         jsontext.check(request.output, "output")
         for name in ("idempotency_key", "requested_by"):
             jsontext.check(getattr(request, name), name)
-        chosen = plan(original, request.executor, has_output=has_output)
+        chosen = plan(
+            original,
+            request.executor,
+            has_output=has_output,
+            why_no_model=lambda: self.models.why_not(original, request.overrides),
+        )
         if request.worker is not None and chosen.executor is not Executor.FUNCTION:
             raise Invalid.of([FieldError("worker", "belongs to the executor function")])
         key = request.idempotency_key
