@@ -106,6 +106,11 @@ class ModelRuns:
         self._lifecycle.when_pending(self._arrived)
         self._submit(self._recover)
 
+    def under_way(self) -> int:
+        """Calls that are being made."""
+        with self._lock:
+            return len(self._calls)
+
     def stop(self) -> None:
         """Ask nobody any more. What is under way ends as failed, what waits stays pending."""
         self._stopping.set()
