@@ -80,6 +80,9 @@ class AsyncLoopGrid:
     review_agreement = _sends(Calls.review_agreement)
     create_replay = _sends(Calls.create_replay)
     get_replay = _sends(Calls.get_replay)
+    list_replays = _sends(Calls.list_replays)
+    cancel_replay = _sends(Calls.cancel_replay)
+    retry_replay = _sends(Calls.retry_replay)
     compare = _sends(Calls.compare)
     sql = _sends(Calls.sql)
 
