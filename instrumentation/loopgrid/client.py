@@ -23,8 +23,9 @@ from loopgrid.prompt import Prompt, registered_prompt, registered_prompts
 from loopgrid.replaying import Replay, prepare, refuse_running_loop, run
 from loopgrid.request import Call, redacted
 from loopgrid.rest import Attempts, Rest
-from loopgrid.results import Result
+from loopgrid.results import ReplayRecord, Result
 from loopgrid.schema import replay_result_id
+from loopgrid.working import NOT_ENDED, Looks
 
 P = ParamSpec("P")
 T = TypeVar("T", bound=Result)
@@ -162,6 +163,27 @@ class LoopGrid:
         # What stops it is raised; whether that could be said comes second.
         with contextlib.suppress(LoopGridError):
             self._send(working.finish(replay_id, worker, attempt, "failed", working.named(stop)))
+
+    def wait_for_replay(self, replay_id: str, *, timeout_s: float = 60.0) -> ReplayRecord:
+        """Wait until a replay that a worker runs has ended.
+
+        Args:
+            replay_id: the replay, as `create_replay` gave it.
+            timeout_s: seconds to wait at most.
+
+        Returns:
+            The replay as it is then: still `pending` or `running` where the time was over first.
+
+        Raises:
+            NotFound: the ledger has no such replay.
+        """
+        looks = Looks(timeout_s)
+        while True:
+            replay = self.get_replay(replay_id)
+            pause_s = looks.pause_s()
+            if replay["status"] not in NOT_ENDED or pause_s is None:
+                return replay
+            time.sleep(pause_s)
 
     def frame(
         self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, *, to: str = "arrow"

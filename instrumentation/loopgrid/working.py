@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final, Self
@@ -20,6 +21,11 @@ LEASE_S: Final = 30.0
 HEARTBEAT_S: Final = LEASE_S / 3
 """Seconds between two heartbeats: two may be lost."""
 MAX_REASON_CHARS: Final = 2000
+NOT_ENDED: Final = frozenset({"pending", "running"})
+"""Statuses of a replay from which something may still come."""
+FIRST_LOOK_S: Final = 0.05
+MAX_LOOK_S: Final = 1.0
+"""Seconds between two looks at a replay that is waited for; doubled from the one up to the other."""
 
 
 def this_process(part: str = "") -> str:
@@ -82,6 +88,20 @@ def finish(
         body["reason"] = reason
     path = f"/v1/replays/{replay_id}/finish"
     return Call("POST", path, ReplayRecord, body=body, repeatable=True, recorded=True)
+
+
+class Looks:
+    """When to look again at what is waited for."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._due = time.monotonic() + timeout_s
+        self._next_s = FIRST_LOOK_S
+
+    def pause_s(self) -> float | None:
+        """Seconds until the next look, or None where the time is over."""
+        left_s = self._due - time.monotonic()
+        pause_s, self._next_s = self._next_s, min(2 * self._next_s, MAX_LOOK_S)
+        return min(pause_s, left_s) if left_s > 0 else None
 
 
 class Pulse:

@@ -181,6 +181,20 @@ def test_a_replay_that_is_asked_for_is_run_with_its_overrides_and_recorded(place
     assert [event["status"] for event in replay["history"]] == ["pending", "running", "completed"]
 
 
+def test_who_asks_can_wait_for_what_becomes_of_a_replay(place):
+    with working(place):
+        words = [COMMAND, "replay", place.reply, "--override", "input.how=prints", "--wait", "60", "--json"]
+        ran = subprocess.run(words, env=place.environ, capture_output=True, text=True, check=False)
+    never = place.grid.create_replay(place.reply, overrides={})
+    place.grid.cancel_replay(never["replay_id"], reason="no worker")
+
+    assert json.loads(ran.stdout)["status"] == "completed"
+    assert place.grid.wait_for_replay(never["replay_id"], timeout_s=60)["status"] == "cancelled"
+    assert never["replay_id"] in {
+        one.replay_id for one in place.grid.list_replays(status="cancelled").replays
+    }
+
+
 def test_a_coroutine_function_runs_too(place):
     with working(place) as worker:
         decision_id = place.decided("import asyncio; asyncio.run(later(1))")

@@ -35,6 +35,10 @@ def replay(
         str | None,
         typer.Option(metavar="MODULE", help="Module with the decorated function; runs it here."),
     ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(min=0.0, metavar="S", help="Seconds to wait for a worker to run it; not with --app."),
+    ] = None,
     endpoint: Endpoint = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,12 +46,17 @@ def replay(
 
     With --app, the decorated function runs again in this process and its result is recorded. Calls
     that the module makes while it is imported are not: keep them under if __name__ == "__main__".
-    Without, the replay is recorded as asked for, and the server says what it takes to run it.
+    Without, the replay is recorded as asked for, and a worker that has the function runs it (loopgrid
+    worker); --wait shows what became of it.
     Exits 1 where the replay failed or was refused.
     """
     overrides = parse_overrides(override or [])
+    made: Mapping[str, Any]
     if app is None:
-        made = client(endpoint).create_replay(decision_id=decision_id, overrides=overrides)
+        grid = client(endpoint)
+        made = grid.create_replay(decision_id=decision_id, overrides=overrides)
+        if wait is not None:
+            made = grid.wait_for_replay(made["replay_id"], timeout_s=wait)
     else:
         # The function's own decisions must go to the same server as the replay, with the same key.
         server = profiles.server(endpoint, os.environ)
