@@ -84,9 +84,8 @@ def plan(
     if decision["function"] is None:
         return Plan(executor, Status.REFUSED, _nobody_can(decision))
     reason = (
-        f"Waiting for the application to run {decision['function']} again: "
-        f"loopgrid replay {decision['decision_id']} --app <module>, "
-        "or LoopGrid.replay(…) in a process that has it."
+        f"Waiting for a worker that has {decision['function']}: loopgrid worker <module>. Without a worker, in "
+        f"one process: loopgrid replay {decision['decision_id']} --app <module>, or LoopGrid.replay(…)."
     )
     return Plan(executor, Status.PENDING, reason)
 

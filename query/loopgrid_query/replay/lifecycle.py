@@ -362,8 +362,8 @@ class Lifecycle:
     def settle(self, attempt: Attempt) -> bool:
         """Whether an attempt need not be run: the silent one before it, or somebody unasked, has run."""
         if attempt.silent is None:
-            row = self._reader.row("replay", replay_id=attempt.replay_id)
-            if row is not None and row["status"] in OPEN:
+            # Once an attempt has begun, only decisions of attempts count.
+            if attempt.number > 1 or self._reader.row("replay_results", replay_id=attempt.replay_id) is None:
                 return False
             self._forget(attempt.replay_id)
             return True

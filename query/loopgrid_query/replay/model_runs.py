@@ -37,6 +37,8 @@ from loopgrid_query.spans import decision_attributes
 _LOOK_S: Final = 0.5
 """Seconds between two looks whether a call under way was cancelled."""
 _LEDGER_PAUSE_S: Final = 1.0
+_MAX_REMEMBERED: Final = 256
+"""Replays whose originals are kept in memory until they run; of more, the originals are read again."""
 _PERHAPS_CHARGED: Final = (
     "It may have been charged, so it was not asked again; try the replay again if that does not matter."
 )
@@ -78,6 +80,7 @@ class ModelRuns:
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="model-replay")
         self._calls: set[Future[Answer]] = set()
+        self._remembered: dict[str, tuple[Record, Record]] = {}
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -95,6 +98,12 @@ class ModelRuns:
         except Unsendable as reason:
             return str(reason)
         return None
+
+    def expect(self, replay_id: str, original: Record, overrides: Record) -> None:
+        """Remember what a replay is about to be run with, so that it need not be read again."""
+        with self._lock:
+            if len(self._remembered) < _MAX_REMEMBERED:
+                self._remembered[replay_id] = (original, overrides)
 
     def start(self) -> None:
         """Take up what waits. The library is loaded where there is somebody to ask."""
@@ -176,6 +185,8 @@ class ModelRuns:
 
     def _run(self, attempt: Attempt) -> None:
         """Take one attempt to its end."""
+        with self._lock:
+            remembered = self._remembered.pop(attempt.replay_id, None)
         if self._stopping.is_set():
             return
         try:
@@ -186,18 +197,18 @@ class ModelRuns:
             # Cancelled before it began, or left for the next start.
             return
         try:
-            outcome, reason = self._outcome(begun, attempt.silent)
+            outcome, reason = self._outcome(begun, attempt.silent, remembered)
             self._durably(lambda: self._lifecycle.end(begun.replay_id, SERVER, begun.number, outcome, reason))
         except Conflict as cancelled:
             _log.info("a replay that was cancelled is not recorded: %s", cancelled)
 
-    def _outcome(self, attempt: Attempt, silent: str | None) -> tuple[Outcome, str | None]:
+    def _outcome(
+        self, attempt: Attempt, silent: str | None, remembered: tuple[Record, Record] | None
+    ) -> tuple[Outcome, str | None]:
         if silent is not None:
             return Outcome.FAILED, f"The server ended while the provider was being asked. {_PERHAPS_CHARGED}"
         try:
-            row = self._reader.row("replay", replay_id=attempt.replay_id)
-            overrides = parsed(row["overrides"]) if row is not None else {}
-            original = decision_record(self._decisions.row(attempt.decision_id), parsed)
+            original, overrides = remembered or self._what(attempt)
             request, provider = self._request(original, overrides)
         except (QueryError, Unsendable) as refusal:
             return Outcome.REFUSED, f"Nothing ran: {refusal}"
@@ -207,6 +218,16 @@ class ModelRuns:
         except _Stopped:
             return Outcome.FAILED, f"The server stopped while {provider.name} was asked. {_PERHAPS_CHARGED}"
         return Outcome.RAN, None
+
+    def _what(self, attempt: Attempt) -> tuple[Record, Record]:
+        """The decision that is replayed, and what to replace.
+
+        Raises:
+            QueryError: it cannot be read.
+        """
+        row = self._reader.row("replay", replay_id=attempt.replay_id)
+        original = decision_record(self._decisions.row(attempt.decision_id), parsed)
+        return original, parsed(row["overrides"]) if row is not None else {}
 
     def _asked(self, request: ModelRequest, provider: Provider, attempt: Attempt, original: Record) -> Record:
         """The fields of the decision that a call leads to: its answer, or why there is none.

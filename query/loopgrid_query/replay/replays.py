@@ -180,6 +180,8 @@ class Replays:
             elif before is None and chosen.status is Status.PENDING and chosen.executor is not None:
                 attempt = Attempt(replay_id, request.decision_id, chosen.executor, original["function"])
                 held = None if request.worker is None else Lease(request.worker, request.lease_s, None)
+                if chosen.executor is Executor.MODEL:
+                    self.models.expect(replay_id, original, request.overrides)
                 self.lifecycle.requested(attempt, held)
         return Requested(self.get(replay_id), created=before is None)
 

@@ -46,6 +46,10 @@ FROM store.span_rows
 WHERE trace_id = CAST($trace_id AS UUID) AND span_id = $span_id AND kind = 'decision' AND replay_id = $replay_id
 LIMIT 1;
 
+-- name: replay_results
+-- Whether any decision says that it is the result of a replay.
+SELECT true AS known FROM store.span_rows WHERE kind = 'decision' AND replay_id = $replay_id LIMIT 1;
+
 -- name: list_replays
 -- Replays, newest first, after the one that the page before ended in.
 SELECT replay_id, decision_id, executor, "function", overrides, status, reason, result_decision_id, attempts, worker,
