@@ -250,7 +250,7 @@ class Calls(JudgementCalls, ReviewCalls):
         Args:
             decision_id: the decision to run again.
             overrides: `{"prompt": {…}, "model": {…}, "input": {…}}`, what to replace.
-            executor: `function` or `external`; by default what the decision allows.
+            executor: `function`, `model` or `external`; by default what the decision allows.
             output: the result, where something outside LoopGrid has run it (executor `external`).
             idempotency_key: asking again with the same key is the same replay.
             requested_by: who asks.

@@ -37,6 +37,7 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+_ELSEWHERE: Final = "Or run it where it lives and hand in the result as `output`."
 _NO_SERVER: Final = "No server is asked."
 
 OPEN: Final = frozenset({Status.PENDING, Status.RUNNING})
@@ -98,9 +99,9 @@ def _by_model(decision: Mapping[str, Any], why_not: str | None, *, by_default: b
     if not by_default:
         return Plan(Executor.MODEL, Status.REFUSED, f"Nothing ran: {why_not}")
     # What is no model call is not explained by what a model call would lack.
-    called = decision["kind"] == "inference" or isinstance(decision["input"], list)
-    asked = f" No model was asked: {why_not}" if called else ""
-    return Plan(None, Status.REFUSED, _nobody_can(decision) + asked)
+    if decision["kind"] != "inference" and not isinstance(decision["input"], list):
+        return Plan(None, Status.REFUSED, _nobody_can(decision))
+    return Plan(None, Status.REFUSED, f"Nothing ran: {why_not} {_ELSEWHERE}")
 
 
 def _chosen(decision: Mapping[str, Any], requested: str | None, *, has_output: bool) -> Executor | None:
