@@ -383,11 +383,9 @@ def test_a_provider_that_is_no_longer_set_up_refuses_what_waited_for_it(stub, tm
 
 def test_without_the_extra_a_replay_says_what_to_install(stub, tmp_path: Path, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        calling.importlib.util, "find_spec", lambda name: None if name == "any_llm" else find(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "any_llm" else find(name))
     with running_api(tmp_path, providers=providers(stub)) as api:
         found = requested(api, call(api))
 
     assert found["status"] == "refused"
-    assert "pip install 'loopgrid[server,replay-model]'" in found["reason"]
+    assert "install LoopGrid with its extra `replay-model`" in found["reason"]

@@ -158,8 +158,8 @@ class ModelRuns:
             )
         if not calling.installed():
             raise Unsendable(
-                "The server is installed without what asks models: pip install "
-                f"'loopgrid[server,{calling.EXTRA}]'."
+                "The server is installed without what asks models; install LoopGrid with its extra "
+                f"`{calling.EXTRA}` there."
             )
         return request, provider
 
