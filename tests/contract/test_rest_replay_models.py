@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from loopgrid_query.replay import calling
 from loopgrid_query.replay.providers import Provider, Providers
+from tests.contract.doors import PROTOBUF
 from tests.contract.rest import Api, llm_span, problem, running_api
+from tests.support import samples
 from tests.support.provider_stub import Provider as Stub
 from tests.support.provider_stub import Reply, answered, provider_stub, refusal
 
@@ -313,6 +314,38 @@ def test_an_output_does_not_go_with_a_model(api, stub):
     body = {"decision_id": call(api), "executor": "model", "output": 1}
 
     assert problem(api.client.post("/v1/replays", json=body), 422)["errors"][0]["field"] == "output"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "genai-openai-*/span-only/chat",
+        "genai-openai-*/event-only/chat",
+        "openinference-openai-*/default/chat",
+        "traceloop-openai-0.62.4/default/chat",
+        "vercel-ai-*/default/chat",
+        "pydantic-ai-*/v2/chat",
+        "mlflow-*/default/openai-chat",
+    ],
+)
+def test_the_same_call_is_sent_again_whoever_recorded_it(stub, tmp_path, pattern):
+    (folder,) = samples.folders(pattern)
+    with running_api(tmp_path, providers=providers(stub)) as api:
+        for signal in ("traces", "logs"):
+            for body in samples.bodies(folder, signal):
+                headers = {"content-type": PROTOBUF}
+                assert api.client.post(f"/v1/{signal}", content=body, headers=headers).status_code == 200
+        (found,) = api.client.get("/v1/decisions").json()["items"]
+        # Some do not say who was asked.
+        overrides = {} if found["model"]["provider"] else {"model": {"provider": "openai"}}
+        done = ran(api, found["decision_id"], overrides=overrides)
+
+    assert done["status"] == "completed", done["reason"]
+    assert stub.asked[0].body["model"] == found["model"]["name"]
+    assert stub.asked[0].body["messages"] == [
+        {"role": "system", "content": samples.SYSTEM},
+        {"role": "user", "content": samples.USER},
+    ]
 
 
 def test_the_key_is_nowhere_in_the_ledger(api, stub):

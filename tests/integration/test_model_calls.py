@@ -159,34 +159,87 @@ def test_several_choices_are_several_messages(stub):
     assert len(found.messages) == len(found.finish_reasons) == 3
 
 
-def test_anthropic_is_asked_in_its_own_words(stub):
-    whom = replace(
-        provider(stub), name="anthropic", protocol=ANTHROPIC, base_url=stub.base_url.removesuffix("/v1")
-    )
-    asked = request(ANTHROPIC, messages=MESSAGES, parameters={"max_tokens": 64, "stop": ["END"], "top_k": 4})
+def anthropic(stub: Stub, **settings: Any) -> Provider:
+    base_url = stub.base_url.removesuffix("/v1")
+    return replace(provider(stub, **settings), name="anthropic", protocol=ANTHROPIC, base_url=base_url)
 
-    found = answer(asked, whom)
+
+def test_anthropic_is_asked_in_its_own_words(stub):
+    asked = request(
+        ANTHROPIC,
+        messages=[*MESSAGES, {"role": "tool", "tool_call_id": "c2", "content": "lost"}],
+        parameters={"max_tokens": 64, "stop": ["END"], "top_k": 4, "tool_choice": "required"},
+    )
+
+    found = answer(asked, anthropic(stub))
 
     (seen,) = stub.asked
     assert (seen.path, seen.headers["x-api-key"]) == ("/v1/messages", KEY)
-    assert {
-        name: seen.body[name] for name in ("model", "system", "max_tokens", "stop_sequences", "top_k")
-    } == {
+    assert seen.body == {
         "model": "m-1",
         "system": "Be brief.",
+        "messages": [
+            {"role": "user", "content": "My blender broke."},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "c1", "name": "order", "input": {"id": 7}}],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "c1", "content": "sent"},
+                    {"type": "tool_result", "tool_use_id": "c2", "content": "lost"},
+                ],
+            },
+        ],
+        "tools": [{"name": "order", "description": "d", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "any"},
         "max_tokens": 64,
         "stop_sequences": ["END"],
         "top_k": 4,
     }
-    assert [message["role"] for message in seen.body["messages"]] == ["user", "assistant", "user"]
-    assert seen.body["messages"][1]["content"] == [
-        {"type": "tool_use", "id": "c1", "name": "order", "input": {"id": 7}}
+    assert found.messages == [
+        {
+            "role": "assistant",
+            "parts": [{"type": "text", "content": "I read 7 words."}],
+            "finish_reason": "stop",
+        }
     ]
-    assert seen.body["messages"][2]["content"] == [
-        {"type": "tool_result", "tool_use_id": "c1", "content": "sent"}
-    ]
-    assert found.finish_reasons == ["stop"]
-    assert found.usage["output_tokens"] == 4
+    assert (found.finish_reasons, found.model, found.response_id) == (["stop"], "m-1", "msg_stub")
+    assert found.usage == {"input_tokens": 10, "output_tokens": 4, "cache_read_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(body=b"<html>no</html>", headers={"Content-Type": "text/html"}), "no_completion"),
+        (Reply(body=b"{nope"), "no_completion"),
+        (Reply(body={}), "no_completion"),
+        (Reply(body={"type": "message", "role": "assistant", "content": []}), "no_completion"),
+        (Reply(body=b'{"id": "x"', headers={"Content-Length": "1000"}, cut=9), "broken_off"),
+        (
+            Reply(400, {"type": "error", "error": {"type": "invalid_request_error", "message": "odd"}}),
+            "http_400",
+        ),
+    ],
+)
+def test_what_anthropic_does_not_answer_is_told_apart_too(stub, reply, kind):
+    stub.always(reply)
+
+    found, pauses = call(request(ANTHROPIC, messages=MESSAGES, parameters={"max_tokens": 9}), anthropic(stub))
+
+    assert isinstance(found, CallFailed)
+    assert (found.kind, pauses) == (kind, [])
+    assert ("odd" in str(found)) == (kind == "http_400")
+
+
+def test_anthropic_that_is_overloaded_is_asked_again(stub):
+    stub.then(Reply(529, {"type": "error", "error": {"message": "busy"}}, {"Retry-After": "2"}))
+
+    found, pauses = call(request(ANTHROPIC, messages=MESSAGES, parameters={"max_tokens": 9}), anthropic(stub))
+
+    assert isinstance(found, Answer)
+    assert pauses == [2.0]
 
 
 def test_a_provider_that_asks_for_a_pause_is_asked_again_after_it(stub):

@@ -85,7 +85,7 @@ def answered(asked: Asked, **message: Any) -> Reply:
                 "content": [{"type": "text", "text": said}],
                 "stop_reason": "end_turn",
                 "stop_sequence": None,
-                "usage": {"input_tokens": read, "output_tokens": 4},
+                "usage": {"input_tokens": read, "output_tokens": 4, "cache_read_input_tokens": 3},
             }
         )
     choices = [

@@ -22,6 +22,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from loopgrid_collector.dialects.messages import of_response
+from loopgrid_query.replay import anthropic
 from loopgrid_query.replay.providers import Provider
 from loopgrid_query.replay.request import ANTHROPIC, ModelRequest
 
@@ -40,7 +41,6 @@ _FIRST_PAUSE_S: Final = 0.5
 _MAX_TEXT: Final = 500
 """Characters of a provider's own words that a reason repeats."""
 _KEYS_REFUSED: Final = frozenset({401, 403})
-_NATIVE_TO_ANTHROPIC: Final = frozenset({"temperature", "top_p", "max_tokens", "stop", "tool_choice"})
 _SIGNED_64: Final = 2**63
 
 
@@ -172,15 +172,7 @@ class Caller:
         started_ns, started = time.time_ns(), time.perf_counter()
         try:
             async with asyncio.timeout(provider.timeout_s):
-                completion = await self._client(provider).acompletion(
-                    model=request.model,
-                    messages=list(request.messages),
-                    tools=list(request.tools) or None,
-                    timeout=provider.timeout_s,
-                    # Otherwise a default of the library's own would stand in the request.
-                    reasoning_effort=None,
-                    **_members(request),
-                )
+                found = await self._sent(request, provider)
         except TimeoutError:
             return _silent(provider)
         except ValidationError:
@@ -189,7 +181,23 @@ class Caller:
         except self._errors.AnyLLMError as error:
             return _trouble(error, provider)
         duration_ms = (time.perf_counter() - started) * 1000
-        return _read(completion, provider, started_ns, duration_ms, attempt)
+        return _read(found, provider, started_ns, duration_ms, attempt)
+
+    async def _sent(self, request: ModelRequest, provider: Provider) -> Any:
+        """Past every translation of the library: what it does not know it does not change."""
+        client, timeout_s = self._client(provider), provider.timeout_s
+        if provider.protocol == ANTHROPIC:
+            members = anthropic.members(request.messages, request.tools, request.parameters)
+            return await client.amessages(model=request.model, timeout=timeout_s, **members)
+        return await client.acompletion(
+            model=request.model,
+            messages=list(request.messages),
+            tools=list(request.tools) or None,
+            timeout=timeout_s,
+            # Otherwise a default of the library's own would stand in the request.
+            reasoning_effort=None,
+            **({"extra_body": dict(request.parameters)} if request.parameters else {}),
+        )
 
     def _client(self, provider: Provider) -> Any:
         client = self._clients.get(provider.name)
@@ -206,15 +214,6 @@ class Caller:
                 client = self._library.AnyLLM.create_openai_compatible(name=provider.name, **common)
             self._clients[provider.name] = client
         return client
-
-
-def _members(request: ModelRequest) -> dict[str, Any]:
-    """The parameters, past every translation of the library where the provider's own names are known."""
-    if request.protocol != ANTHROPIC:
-        return {"extra_body": dict(request.parameters)} if request.parameters else {}
-    native = {name: value for name, value in request.parameters.items() if name in _NATIVE_TO_ANTHROPIC}
-    rest = {name: value for name, value in request.parameters.items() if name not in native}
-    return native | ({"extra_body": rest} if rest else {})
 
 
 def _silent(provider: Provider) -> _Trouble:
@@ -290,9 +289,9 @@ def _retry_after_s(original: Any) -> float | None:
 
 
 def _read(
-    completion: Any, provider: Provider, started_ns: int, duration_ms: float, attempts: int
+    found: Any, provider: Provider, started_ns: int, duration_ms: float, attempts: int
 ) -> Answer | _Trouble:
-    body = completion.model_dump(exclude_none=True)
+    body = found.model_dump(exclude_none=True)
     for choice in body.get("choices", ()):
         message = choice["message"]
         if isinstance(message.get("reasoning"), str):
@@ -300,9 +299,10 @@ def _read(
     messages = of_response(body)
     if not messages or not any(each["parts"] for each in messages):
         return _Trouble("no_completion", f"What {provider.name} answered is empty.")
+    stated = body.get("usage") or {}
     return Answer(
         messages=messages,
-        usage=_usage(body.get("usage") or {}),
+        usage=_counts(_of_messages(stated) if provider.protocol == ANTHROPIC else _of_completions(stated)),
         model=body.get("model") or None,
         response_id=body.get("id") or None,
         finish_reasons=[each["finish_reason"] for each in messages if "finish_reason" in each],
@@ -312,15 +312,30 @@ def _read(
     )
 
 
-def _usage(stated: Mapping[str, Any]) -> dict[str, int]:
+def _of_completions(stated: Mapping[str, Any]) -> dict[str, Any]:
     read, written = stated.get("prompt_tokens_details") or {}, stated.get("completion_tokens_details") or {}
-    counts = {
+    return {
         "input_tokens": stated.get("prompt_tokens"),
         "output_tokens": stated.get("completion_tokens"),
         "cache_read_tokens": read.get("cached_tokens"),
         "cache_write_tokens": read.get("cache_write_tokens"),
         "reasoning_tokens": written.get("reasoning_tokens"),
     }
+
+
+def _of_messages(stated: Mapping[str, Any]) -> dict[str, Any]:
+    read, written = stated.get("cache_read_input_tokens"), stated.get("cache_creation_input_tokens")
+    plain = stated.get("input_tokens")
     return {
-        name: count for name, count in counts.items() if isinstance(count, int) and 0 <= count < _SIGNED_64
+        # Its own count leaves out what came from a cache or went into one.
+        "input_tokens": None if plain is None else plain + (read or 0) + (written or 0),
+        "output_tokens": stated.get("output_tokens"),
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+    }
+
+
+def _counts(stated: Mapping[str, Any]) -> dict[str, int]:
+    return {
+        name: count for name, count in stated.items() if isinstance(count, int) and 0 <= count < _SIGNED_64
     }

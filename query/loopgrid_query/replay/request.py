@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loopgrid_query.replay import chat, losses, parameters, prompting
+from loopgrid_query.replay import anthropic, chat, losses, parameters, prompting
 from loopgrid_query.replay import overrides as grammar
 from loopgrid_query.replay.chat import Message
 from loopgrid_query.replay.unsendable import Unsendable
@@ -87,30 +87,5 @@ def request_of(decision: Mapping[str, Any], overrides: grammar.Overrides, protoc
         told=told,
     )
     if protocol == ANTHROPIC:
-        _check_anthropic(request)
+        anthropic.members(request.messages, request.tools, request.parameters)
     return request
-
-
-def _check_anthropic(request: ModelRequest) -> None:
-    """What OpenAI's form can say and Anthropic's cannot would be lost on the way.
-
-    Raises:
-        Unsendable: there is such a thing in it.
-    """
-    if "max_tokens" not in request.parameters:
-        raise Unsendable(
-            "Anthropic takes no request without max_tokens, and the record has none. Override "
-            '"model.parameters.max_tokens".'
-        )
-    seen_other = False
-    for number, message in enumerate(request.messages, 1):
-        if "name" in message:
-            raise Unsendable(f"Message {number} has the name of who said it, which Anthropic does not take.")
-        if message["role"] == "system" and seen_other:
-            raise Unsendable(f"Message {number} gives instructions after the conversation began.")
-        seen_other = seen_other or message["role"] != "system"
-        parts = message["content"] if isinstance(message["content"], list) else []
-        if any(part["type"] == "input_audio" for part in parts):
-            raise Unsendable(f"Message {number} holds sound, which Anthropic does not take.")
-    if not seen_other:
-        raise Unsendable("It holds instructions and nothing else, which Anthropic does not take.")

@@ -292,6 +292,14 @@ def test_a_lost_prompt_matters_only_where_it_is_replaced(code):
         ({"input": [{**USER, "name": "ann"}]}, "name"),
         ({"input": [USER, SYSTEM]}, "instructions"),
         ({"input": [SYSTEM]}, "nothing else"),
+        ({"input": [{**SYSTEM, "name": "ann"}, USER]}, "name"),
+        (
+            {
+                "input": [USER, {**CALLING, "parts": [{**CALLING["parts"][0], "arguments": "{"}]}],
+                "tools": [TOOL],
+            },
+            "no JSON",
+        ),
     ],
 )
 def test_what_anthropic_could_not_be_told_is_refused(fields, words):
