@@ -218,7 +218,7 @@ def test_anthropic_is_asked_in_its_own_words(stub):
         (Reply(body={"type": "message", "role": "assistant", "content": []}), "no_completion"),
         (Reply(body=b'{"id": "x"', headers={"Content-Length": "1000"}, cut=9), "broken_off"),
         (
-            Reply(400, {"type": "error", "error": {"type": "invalid_request_error", "message": "odd"}}),
+            Reply(400, {"type": "error", "error": {"type": "invalid", "message": "odd"}}),
             "http_400",
         ),
     ],
@@ -355,12 +355,12 @@ def test_a_provider_that_never_answers_is_given_up(stub):
     held = threading.Event()
     stub.always(Reply(held=held))
     try:
-        failed = failure(stub, timeout_s=0.3)
+        failed = failure(stub, timeout_s=2.0)
     finally:
         held.set()
 
     assert failed.kind == "timeout"
-    assert "within 0.3 s" in str(failed)
+    assert "within 2 s" in str(failed)
 
 
 def test_a_provider_that_is_not_there_is_looked_for_again(stub):

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopgrid_query.replay import anthropic
 from loopgrid_query.replay.request import ANTHROPIC, OPENAI, ModelRequest, request_of
 from loopgrid_query.replay.unsendable import Unsendable
 
@@ -183,6 +184,39 @@ def test_no_member_of_a_request_is_invented(told, protocol, parameters):
         stated.pop("stream", None)
         assert request.parameters == stated
         assert (request.provider, request.model) == ("acme", "m-1")
+
+
+def said_to_anthropic(members: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Everything that a request in Anthropic's form says, in order."""
+    system = members.get("system", [])
+    contents = [system] if isinstance(system, str) else [[part] for part in system]
+    contents += [message["content"] for message in members["messages"]]
+    found: list[tuple[Any, ...]] = []
+    for content in contents:
+        whole: list[dict[str, Any]] = [{"type": "text", "text": content}]
+        for block in whole if isinstance(content, str) else content:
+            match block["type"]:
+                case "text":
+                    found.append(("text", block["text"]))
+                case "image":
+                    source = block["source"]
+                    found.append(("image", f"data:{source['media_type']};base64,{source['data']}"))
+                case "tool_use":
+                    found.append(("call", block["id"], block["name"], block["input"]))
+                case "tool_result":
+                    found.append(("result", block["tool_use_id"], block["content"]))
+    return found
+
+
+@given(st.lists(GOOD, min_size=1, max_size=5))
+def test_anthropic_is_told_the_same(told):
+    request = attempted(decision(told, {"max_tokens": 9}), protocol=ANTHROPIC)
+
+    if request is not None:
+        members = anthropic.members(request.messages, request.tools, request.parameters)
+        kept = [piece for message in told for piece in recorded(message)]
+        assert same(said_to_anthropic(members), kept)
+        assert members.keys() <= {"system", "messages", "tools", "max_tokens"}
 
 
 @given(VALUES)

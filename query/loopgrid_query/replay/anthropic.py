@@ -65,17 +65,10 @@ def _conversation(messages: Sequence[Message], before: int) -> list[Message]:
         if "name" in message:
             raise Unsendable(f"{where} has the name of who said it, which Anthropic does not take.")
         if message["role"] != "tool":
-            content = message["content"]
-            blocks = _contents(message, where) + [
-                _call(each, where) for each in message.get("tool_calls", ())
-            ]
-            told.append({"role": message["role"], "content": content if _is_text(message) else blocks})
+            told.append({"role": message["role"], "content": _turn(message, where)})
             continue
-        result = {
-            "type": "tool_result",
-            "tool_use_id": message["tool_call_id"],
-            "content": message["content"],
-        }
+        call_id, content = message["tool_call_id"], message["content"]
+        result = {"type": "tool_result", "tool_use_id": call_id, "content": content}
         if number > before + 1 and messages[number - before - 2]["role"] == "tool":
             # All results of one turn stand in one message there.
             told[-1]["content"].append(result)
@@ -84,8 +77,11 @@ def _conversation(messages: Sequence[Message], before: int) -> list[Message]:
     return told
 
 
-def _is_text(message: Message) -> bool:
-    return isinstance(message["content"], str) and "tool_calls" not in message
+def _turn(message: Message, where: str) -> str | list[dict[str, Any]]:
+    content, calls = message["content"], message.get("tool_calls", ())
+    if isinstance(content, str) and not calls:
+        return content
+    return _contents(message, where) + [_call(each, where) for each in calls]
 
 
 def _contents(message: Message, where: str) -> list[dict[str, Any]]:

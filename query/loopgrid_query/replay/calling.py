@@ -336,6 +336,5 @@ def _of_messages(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(stated: Mapping[str, Any]) -> dict[str, int]:
-    return {
-        name: count for name, count in stated.items() if isinstance(count, int) and 0 <= count < _SIGNED_64
-    }
+    counts = {name: count for name, count in stated.items() if isinstance(count, int)}
+    return {name: count for name, count in counts.items() if 0 <= count < _SIGNED_64}

@@ -16,6 +16,7 @@ CALLING = {
     "role": "assistant",
     "parts": [{"type": "tool_call", "id": "c1", "name": "order", "arguments": {"id": 7}}],
 }
+BROKEN = {"role": "assistant", "parts": [{"type": "tool_call", "id": "c", "name": "f", "arguments": "{"}]}
 TOOL = {"type": "function", "name": "order", "description": "Finds it", "parameters": {"type": "object"}}
 TEMPLATE = {"template": "You sort tickets for {company}.", "variables": {"company": "ACME"}}
 
@@ -293,13 +294,7 @@ def test_a_lost_prompt_matters_only_where_it_is_replaced(code):
         ({"input": [USER, SYSTEM]}, "instructions"),
         ({"input": [SYSTEM]}, "nothing else"),
         ({"input": [{**SYSTEM, "name": "ann"}, USER]}, "name"),
-        (
-            {
-                "input": [USER, {**CALLING, "parts": [{**CALLING["parts"][0], "arguments": "{"}]}],
-                "tools": [TOOL],
-            },
-            "no JSON",
-        ),
+        ({"input": [USER, BROKEN], "tools": [TOOL]}, "no JSON"),
     ],
 )
 def test_what_anthropic_could_not_be_told_is_refused(fields, words):
