@@ -63,7 +63,10 @@ class Lifecycle:
         self._listeners: list[Callable[[Attempt], None]] = []
 
     def when_pending(self, listener: Callable[[Attempt], None]) -> None:
-        """Have a function called with every attempt that begins to wait, by the thread that does it."""
+        """Have a function called with every attempt that begins to wait, by the thread that does it.
+
+        It must only take note: a replay's lock may be held.
+        """
         self._listeners.append(listener)
 
     def waiting(self) -> list[Attempt]:
