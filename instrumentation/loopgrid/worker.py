@@ -55,6 +55,7 @@ class WorkerSettings:
         module: module with the decorated functions.
         endpoint: URL of the server.
         api_key: its key; empty for none.
+        variables: environment variables of the processes that run.
         concurrency: how many replays run at once, each in a process of its own.
         time_limit_s: seconds a run may take, its record's way to the server included.
         grace_s: seconds that what runs gets when the worker shall stop.
@@ -63,6 +64,7 @@ class WorkerSettings:
     module: str
     endpoint: str
     api_key: str
+    variables: Mapping[str, str]
     concurrency: int = 1
     time_limit_s: float = 300.0
     grace_s: float = 10.0
@@ -312,12 +314,12 @@ class _Child:
         ours, theirs = socket.socketpair()
         self._line = Line(ours)
         self._socket = ours
-        environ = os.environ | {"LOOPGRID_ENDPOINT": settings.endpoint, "LOOPGRID_API_KEY": settings.api_key}
+        reach = {"LOOPGRID_ENDPOINT": settings.endpoint, "LOOPGRID_API_KEY": settings.api_key}
         command = [sys.executable, "-m", "loopgrid.runner", str(theirs.fileno()), settings.module]
         try:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves, with the module that the user names
                 command,
-                env=environ,
+                env={**settings.variables, **reach},
                 stdin=subprocess.DEVNULL,
                 # Standard output is the worker's.
                 stdout=sys.stderr.fileno(),

@@ -22,7 +22,7 @@ def test_the_example_prints_what_its_page_shows(server: RunningServer):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     ran = subprocess.run(
-        [sys.executable, "run.py"], cwd=EXAMPLE, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "ask.py"], cwd=EXAMPLE, env=environ, capture_output=True, text=True, check=False
     )
 
     assert ran.returncode == 0, ran.stderr

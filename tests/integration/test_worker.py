@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+import httpx
 import pytest
 
 from loopgrid import LoopGrid
@@ -311,6 +312,36 @@ def test_what_a_worker_cannot_finish_in_time_it_gives_back_and_another_runs_it(p
     assert "stopped while it ran" in shown["reason"]
     done = place.grid.get_replay(replay["replay_id"])
     assert (done["status"], done["attempts"]) == ("completed", 2)
+
+
+def test_what_a_dead_worker_held_is_run_by_another(place):
+    claim = {"worker": "dead", "functions": ["app.reply"], "lease_s": 1}
+    replay = place.asked("answers")
+    held = httpx.post(f"{place.server.api}/v1/replays/claim", json=claim, trust_env=False).json()
+    with working(place) as worker:
+        worker.next("ended")
+
+    done = place.grid.get_replay(replay["replay_id"])
+    assert held["replay"]["replay_id"] == replay["replay_id"]
+    assert (done["status"], done["attempts"]) == ("completed", 2)
+    assert "dead went silent" in done["history"][2]["reason"]
+
+
+def test_a_key_that_may_not_run_replays_ends_the_worker_with_the_reason(tmp_path):
+    (tmp_path / "app.py").write_text(APP)
+    with running_server(tmp_path) as server, LoopGrid(endpoint=server.api) as grid:
+        keys = f"{server.api}/v1/keys"
+        admin = httpx.post(keys, json={"name": "a", "scopes": ["admin"]}, trust_env=False).json()["key"]
+        bearer = {"authorization": f"Bearer {admin}"}
+        wanted = {"name": "reader", "scopes": ["read"]}
+        key = httpx.post(keys, json=wanted, headers=bearer, trust_env=False).json()["key"]
+        environ = Place(tmp_path, server, grid).environ | {"LOOPGRID_API_KEY": key}
+        ended = subprocess.run(
+            [COMMAND, "worker", "app"], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+        )
+
+    assert ended.returncode == FAILURE
+    assert "replay" in ended.stderr
 
 
 def test_several_run_at_once_each_in_a_process_of_its_own(place, tmp_path):

@@ -41,6 +41,7 @@ def worker(
         module=module,
         endpoint=server.endpoint,
         api_key=server.api_key or "",
+        variables=os.environ,
         concurrency=concurrency,
         time_limit_s=time_limit,
         grace_s=grace,

@@ -85,8 +85,8 @@ def plan(
     if decision["function"] is None:
         return Plan(executor, Status.REFUSED, _nobody_can(decision))
     reason = (
-        f"Waiting for a worker that has {decision['function']}: loopgrid worker <module>. Without a worker, in "
-        f"one process: loopgrid replay {decision['decision_id']} --app <module>, or LoopGrid.replay(…)."
+        f"Waiting for a worker that has {decision['function']}: loopgrid worker <module>. Without a worker: "
+        f"loopgrid replay {decision['decision_id']} --app <module>, or LoopGrid.replay(…)."
     )
     return Plan(executor, Status.PENDING, reason)
 

@@ -14,91 +14,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
 
-from loopgrid.schema import Key, parse_decision_id, replay_result_id
 from loopgrid_collector.ingest import Ingest
-from loopgrid_collector.ledger.records import Entry
-from loopgrid_query import ids
 from loopgrid_query.decisions import Decisions
 from loopgrid_query.errors import Conflict, FieldError, Invalid
 from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.queries import Reader, Row
 from loopgrid_query.records import Record, parsed
-from loopgrid_query.replay import overrides as grammar
+from loopgrid_query.replay.attempts import Attempt, Lease, Outcome
 from loopgrid_query.replay.executors import OPEN, Status
-from loopgrid_query.spans import decision_attributes
+from loopgrid_query.replay.transitions import Transitions
+
+__all__ = ["Attempt", "Lease", "Lifecycle", "Outcome"]
 
 MAX_LOST_LEASES: Final = 3
 """Attempts that may end by silence, one after the other, before a replay has failed: it may be what kills."""
 SERVER: Final = "server"
 """Who runs what runs inside the server."""
-
-
-class Outcome(StrEnum):
-    """What whoever ran an attempt says became of it."""
-
-    RAN = "ran"
-    """The function ran to its end, or raised: its decision is on record and says which."""
-    FAILED = "failed"
-    """It began to run and was ended: at the time limit, or with its process."""
-    REFUSED = "refused"
-    """Nothing ran, and trying again would not change that."""
-    GIVEN_BACK = "given_back"
-    """Nothing is known of a result, and somebody else shall run it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """An attempt held by somebody.
-
-    Attributes:
-        worker: who runs it.
-        length_s: seconds from one heartbeat to the end; None where nobody else could take it over.
-        until: when it ends, by the lifecycle's clock; None likewise.
-    """
-
-    worker: str
-    length_s: float | None
-    until: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An attempt of a replay that has not ended, or is to begin.
-
-    Attributes:
-        replay_id: the replay.
-        decision_id: the decision that it replays.
-        executor: who can run it.
-        function: the recorded function; None where no function runs.
-        number: which attempt, from 1.
-        lease: who runs it; None while it is pending.
-        silent: the worker of the attempt before, where that one ended by silence: it may still be heard of.
-        lost: how many attempts in a row ended by silence.
-    """
-
-    replay_id: str
-    decision_id: str
-    executor: str
-    function: str | None
-    number: int = 1
-    lease: Lease | None = None
-    silent: str | None = None
-    lost: int = 0
-
-    @property
-    def result_id(self) -> str:
-        """Id of the decision that it is recorded as."""
-        return replay_result_id(self.replay_id, self.number)
-
-    def again(self, *, silent: str | None = None) -> Attempt:
-        """The attempt after this one."""
-        lost = self.lost + 1 if silent is not None else 0
-        return replace(self, number=self.number + 1, lease=None, silent=silent, lost=lost)
 
 
 class Lifecycle:
@@ -120,8 +55,7 @@ class Lifecycle:
             clock: seconds, never set back, by which leases run out.
         """
         self._reader = reader
-        self._ingest = ingest
-        self._decisions = decisions
+        self._transitions = Transitions(reader, ingest, decisions)
         self._clock = clock
         self._locks = KeyedLocks()
         self._memory = threading.Lock()
@@ -129,7 +63,10 @@ class Lifecycle:
         self._listeners: list[Callable[[Attempt], None]] = []
 
     def when_pending(self, listener: Callable[[Attempt], None]) -> None:
-        """Have a function called with every attempt that begins to wait, by the thread that does it."""
+        """Have a function called with every attempt that begins to wait, by the thread that does it.
+
+        It must only take note: a replay's lock may be held.
+        """
         self._listeners.append(listener)
 
     def waiting(self) -> list[Attempt]:
@@ -182,7 +119,7 @@ class Lifecycle:
         until = None if lease_s is None else self._clock() + lease_s
         running = replace(waiting, lease=Lease(worker, lease_s, until), silent=None)
         lease = {} if lease_s is None else {"lease_s": lease_s}
-        self._append(running, Status.RUNNING, worker, more=lease)
+        self._transitions.append(running, Status.RUNNING, worker, more=lease)
         self._remember(running)
         return running
 
@@ -249,24 +186,7 @@ class Lifecycle:
             Conflict: the attempt has another result on record.
             CollectorError: the door refuses; it may be recorded again.
         """
-        asked = grammar.merge(original, overrides)
-        found: Record = {name: original[name] for name in ("decision_type", "service_name") if original[name]}
-        for name, value in {**asked, **fields}.items():
-            known = asked.get(name)
-            # What was asked is an object of ours; an output or an input is whatever it is.
-            merges = name in {"model", "prompt"} and isinstance(known, dict) and isinstance(value, dict)
-            found[name] = {**known, **value} if merges else value  # type: ignore[dict-item]
-        attributes = decision_attributes(found) | {
-            Key.REPLAY_ID: attempt.replay_id,
-            Key.REPLAY_OF: attempt.decision_id,
-        }
-        self._decisions.append(
-            attempt.result_id,
-            found,
-            attributes=attributes,
-            known_before=True,
-            replay_of=parse_decision_id(attempt.decision_id),
-        )
+        self._transitions.record_result(attempt, original, overrides, fields)
 
     def carry_through(
         self,
@@ -318,7 +238,9 @@ class Lifecycle:
             if known is None or replay["status"] not in OPEN:
                 raise self._not("be cancelled", replay_id)
             said = f"cancelled by {by}" if by else "cancelled"
-            self._append(known, Status.CANCELLED, None, f"{said}: {reason}" if reason else said, by=by)
+            self._transitions.append(
+                known, Status.CANCELLED, None, f"{said}: {reason}" if reason else said, by=by
+            )
             self._forget(replay_id)
 
     def retry(self, replay: Row, by: str | None, repeats: int | None) -> None:
@@ -347,7 +269,9 @@ class Lifecycle:
             again = Attempt(replay_id, replay["decision_id"], executor, replay["function"], number)
             if again.function is None and executor == "function":
                 raise self._not("be tried again", replay_id)
-            self._append(again, Status.PENDING, None, f"tried again by {by}" if by else "tried again", by=by)
+            self._transitions.append(
+                again, Status.PENDING, None, f"tried again by {by}" if by else "tried again", by=by
+            )
             self._remember(again)
         self._tell(again)
 
@@ -372,7 +296,7 @@ class Lifecycle:
             if known is None or known.lease is not None:
                 return True
             before = replace(known, number=known.number - 1)
-            if self._result(before) is None:
+            if self._transitions.result(before) is None:
                 return False
             self._end_by_result(before, attempt.silent)
             return True
@@ -383,7 +307,7 @@ class Lifecycle:
             if held is None or held.lease is None or held.lease.until is None or held.lease.until > now:
                 return
             worker, length_s = held.lease.worker, held.lease.length_s
-            if self._result(held) is not None:
+            if self._transitions.result(held) is not None:
                 self._end_by_result(held, worker)
                 return
             reason = (
@@ -399,7 +323,7 @@ class Lifecycle:
             self._wait_again(again, worker, reason)
 
     def _end_by_result(self, attempt: Attempt, worker: str) -> None:
-        result = self._result(attempt)
+        result = self._transitions.result(attempt)
         if result is None:
             raise Conflict(
                 f"Attempt {attempt.number} of replay {attempt.replay_id} ran, but its decision "
@@ -414,11 +338,11 @@ class Lifecycle:
         )
 
     def _settle(self, attempt: Attempt, status: Status, worker: str | None, reason: str | None) -> None:
-        self._append(attempt, status, worker, reason)
+        self._transitions.append(attempt, status, worker, reason)
         self._forget(attempt.replay_id)
 
     def _wait_again(self, again: Attempt, worker: str, reason: str) -> None:
-        self._append(again, Status.PENDING, worker, reason)
+        self._transitions.append(again, Status.PENDING, worker, reason)
         self._remember(again)
         self._tell(again)
 
@@ -441,12 +365,6 @@ class Lifecycle:
             return False
         return (row["worker"], row["attempts"]) == (worker, number)
 
-    def _result(self, attempt: Attempt) -> Row | None:
-        trace_id, span_id = parse_decision_id(attempt.result_id)
-        return self._reader.row(
-            "replay_result", trace_id=f"{trace_id:032x}", span_id=span_id, replay_id=attempt.replay_id
-        )
-
     def _not(self, what: str, replay_id: str) -> Conflict:
         row = self._reader.row("replay", replay_id=replay_id)
         if row is None:
@@ -454,33 +372,6 @@ class Lifecycle:
         by = f" by {row['worker']}, attempt {row['attempts']}" if row["status"] == Status.RUNNING else ""
         why = f" ({row['reason']})" if row["reason"] and row["status"] != Status.PENDING else ""
         return Conflict(f"Replay {replay_id} is {row['status']}{by}{why}, so it cannot {what}.")
-
-    def _append(
-        self,
-        attempt: Attempt,
-        status: Status,
-        worker: str | None,
-        reason: str | None = None,
-        *,
-        by: str | None = None,
-        more: Mapping[str, Any] | None = None,
-    ) -> None:
-        trace_id, span_id = parse_decision_id(attempt.decision_id)
-        # A pending attempt has none yet; a cancelled one may still come to one, which is shown then.
-        expected = None if status is Status.PENDING else attempt.result_id
-        facts = {"worker": worker, "reason": reason, "result_decision_id": expected, **(more or {})}
-        body = {"status": status, "attempt": attempt.number}
-        self._ingest.entry_blocking(
-            Entry(
-                entry_id=ids.new_replay_event_id(),
-                entry_type="replay",
-                trace_id=trace_id,
-                span_id=span_id,
-                subject_id=attempt.replay_id,
-                actor=by or worker,
-                body=body | {name: value for name, value in facts.items() if value is not None},
-            )
-        )
 
     def _tell(self, attempt: Attempt) -> None:
         for listener in self._listeners:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -135,13 +136,18 @@ class Replays:
         self.lifecycle.end(replay_id, worker, attempt, Outcome(outcome), reason)
         return self.get(replay_id)
 
-    def claimed(self, attempt: Attempt) -> Record:
+    async def claimed(self, attempt: Attempt) -> Record:
         """What a worker is told of an attempt that it has been given."""
+        # Side by side: somebody waits for both.
+        replay, decision = await asyncio.gather(
+            asyncio.to_thread(self.row, attempt.replay_id),
+            asyncio.to_thread(self._decisions.row, attempt.decision_id),
+        )
         return {
-            "replay": entry_record(self.row(attempt.replay_id)),
+            "replay": entry_record(replay),
             "attempt": attempt.number,
             "run_as": attempt.result_id,
-            "decision": decision_record(self._decisions.row(attempt.decision_id)),
+            "decision": decision_record(decision),
         }
 
     def request(self, request: ReplayRequest) -> Requested:

@@ -82,7 +82,7 @@ async def claim(body: asks.ReplayClaim, request: Request, domain: Domain, asked:
     finally:
         gone.cancel()
     nothing = {"replay": None, "attempt": None, "run_as": None, "decision": None}
-    told = nothing if attempt is None else await asyncio.to_thread(domain.replays.claimed, attempt)
+    told = nothing if attempt is None else await domain.replays.claimed(attempt)
     asked.shows([None if attempt is None else attempt.decision_id])
     return answer({**told, "lease_s": body.lease_s})
 

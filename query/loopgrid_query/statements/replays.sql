@@ -56,6 +56,6 @@ SELECT replay_id, decision_id, executor, "function", overrides, status, reason, 
        requested_by, idempotency_key, requested_at, completed_at, history, commit_id
 FROM replays
 WHERE ($status IS NULL OR status = $status) AND ($decision_id IS NULL OR decision_id = $decision_id)
-  AND ($after IS NULL OR position < (SELECT position FROM store.entries WHERE entry_id = $after))
+  AND ($after IS NULL OR position < (SELECT position FROM store.said_rows WHERE entry_id = $after))
 ORDER BY position DESC
 LIMIT $limit;

@@ -1,6 +1,6 @@
 """Records a decision, starts a worker, and asks for three replays of it: changed, hanging, cancelled.
 
-Start a server first (``loopgrid serve``), then: ``python examples/worker/run.py``.
+Start a server first (``loopgrid serve``), then: ``python examples/worker/ask.py``.
 ``LOOPGRID_ENDPOINT`` names a server elsewhere.
 """
 
@@ -32,7 +32,7 @@ def main() -> int:
         grid.cancel_replay(unwanted["replay_id"], reason="asked for by mistake")
 
         command = ["loopgrid", "worker", "agent", "--time-limit", TIME_LIMIT_S]
-        with subprocess.Popen(command, cwd=HERE, stdout=subprocess.DEVNULL) as worker:
+        with subprocess.Popen(command, cwd=HERE, stdout=subprocess.DEVNULL) as worker:  # noqa: S603 - as a shell would
             kind = grid.create_replay(decision_id, overrides={"prompt": {"version": "2"}})
             slow = grid.create_replay(decision_id, overrides={"input": {"thinks_s": 3600}})
             ended = [grid.wait_for_replay(one["replay_id"]) for one in (kind, slow, unwanted)]
@@ -41,7 +41,8 @@ def main() -> int:
         for replay in ended:
             print(_told(replay))
         comparison = grid.compare(decision_id, kind["replay_id"])
-        print(f"{comparison.decision.output!r} -> {comparison.result.output!r}: {comparison.verdict}")
+        outputs = (comparison["decision"]["output"], comparison["result"]["output"])
+        print("{!r} -> {!r}: {}".format(*outputs, comparison["verdict"]))
     expected = ["completed", "failed", "cancelled"]
     return 0 if [replay["status"] for replay in ended] == expected else 1
 
