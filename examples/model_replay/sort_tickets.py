@@ -1,7 +1,7 @@
 """A wrong model call, corrected, and sent to the model again with another prompt.
 
-Runs alone: ``python examples/model_replay/sort_tickets.py`` starts a model and a LoopGrid server of its own, on free
-ports and with a ledger in a temporary folder.
+Runs alone: ``python examples/model_replay/sort_tickets.py`` starts a model and a LoopGrid server of its
+own, on free ports and with a ledger in a temporary folder.
 """
 
 from __future__ import annotations
