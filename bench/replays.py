@@ -104,8 +104,12 @@ def main() -> int:
     parser.add_argument("--replays", type=int, default=200)
     parser.add_argument("--workers", type=int, default=100, help="that wait")
     parser.add_argument("--seconds", type=float, default=30.0, help="of waiting")
+    parser.add_argument("--folder", help="where the ledger lies meanwhile")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, serving(Path(name) / "replays.duckdb") as server:
+    with (
+        tempfile.TemporaryDirectory(dir=options.folder) as name,
+        serving(Path(name) / "replays.duckdb") as server,
+    ):
         with working(server, Path(name)):
             pick_up = pick_up_ms(server, options.replays)
         none = idle_share(server, 0, options.seconds)

@@ -196,6 +196,24 @@ def test_who_asks_can_wait_for_what_becomes_of_a_replay(place):
     }
 
 
+def test_replays_are_cancelled_tried_again_and_listed_from_the_command_line(place):
+    replay_id = place.asked("answers")["replay_id"]
+
+    def said(*words: str) -> dict[str, Any]:
+        command = [COMMAND, "replays", *words, "--json"]
+        ran = subprocess.run(command, env=place.environ, capture_output=True, text=True, check=True)
+        return dict(json.loads(ran.stdout))
+
+    assert said("cancel", replay_id, "--reason", "why not")["status"] == "cancelled"
+    shown = subprocess.run(
+        [COMMAND, "replays", "list"], env=place.environ, capture_output=True, text=True, check=True
+    )
+    assert replay_id in shown.stdout
+    assert said("list", "--status", "cancelled")["items"][0]["replay_id"] == replay_id
+    assert said("retry", replay_id)["status"] == "pending"
+    assert said("cancel", replay_id)["attempts"] == 0
+
+
 def test_a_coroutine_function_runs_too(place):
     with working(place) as worker:
         decision_id = place.decided("import asyncio; asyncio.run(later(1))")

@@ -69,12 +69,13 @@ def replay(
     if as_json:
         print_json(made)
     else:
-        _print_replay(made)
+        print_replay(made)
     if made["status"] not in _STYLES:
         raise typer.Exit(NEGATIVE)
 
 
-def _print_replay(made: Mapping[str, Any]) -> None:
+def print_replay(made: Mapping[str, Any]) -> None:
+    """Shows a replay in a few lines."""
     out = stdout()
     status = made["status"]
     said = Text(f"{made['replay_id']} ").append(status, _STYLES.get(status, "red"))
