@@ -37,6 +37,7 @@ _POSITIVE: Final = frozenset(
         "duckdb_threads",
         "row_group_rows",
         "forward_timeout_s",
+        "max_model_calls",
     }
 )
 """Numbers with which nothing would work at 0; every other one may be 0."""
@@ -111,6 +112,9 @@ class CollectorConfig:
             percent-encoded values, as in ``OTEL_EXPORTER_OTLP_HEADERS``.
         forward_queue_bytes: bytes that may wait to be passed on; what does not fit is stored and not
             passed on.
+        providers: TOML file that says which model providers replays may ask, and where their keys are; empty
+            for none.
+        max_model_calls: model calls of replays under way at once; more wait.
         forward_timeout_s: seconds in which that endpoint must accept a connection and answer.
     """
 
@@ -159,6 +163,8 @@ class CollectorConfig:
     forward_headers: str = dataclasses.field(default="", repr=False)
     forward_queue_bytes: int = 64 * 2**20
     forward_timeout_s: float = 10.0
+    providers: str = ""
+    max_model_calls: int = 16
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.

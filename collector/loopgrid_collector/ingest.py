@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from google.protobuf.message import DecodeError
@@ -48,6 +48,8 @@ class Ingest:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stage = Stage(ledger, config.decode_processes)
+        self._at_stop: list[Callable[[], None]] = []
+        self._at_close: list[Callable[[], None]] = []
 
     async def traces(self, body: bytes) -> Receipt:
         """Store an ``ExportTraceServiceRequest`` (protobuf, not compressed).
@@ -108,8 +110,23 @@ class Ingest:
             counts = {**self._counts, "queued_bytes": self._queued_bytes}
         return {**counts, "decoding.processes_lost": self._stage.processes_lost}
 
+    def when_stopping(self, callback: Callable[[], None]) -> None:
+        """Have a function called when the server begins to stop, so that nobody waits for it."""
+        self._at_stop.append(callback)
+
+    def tell_stop(self) -> None:
+        """The server begins to stop; requests under way may still store something."""
+        for callback in self._at_stop:
+            callback()
+
+    def when_closing(self, callback: Callable[[], None]) -> None:
+        """Have a function called before the door closes, for the last things that are to be stored."""
+        self._at_close.append(callback)
+
     def close(self) -> None:
         """Let the decoder threads end. Requests under way are finished first."""
+        for callback in self._at_close:
+            callback()
         self._stage.close()
 
     async def _taken(self, kind: Kind, body: bytes) -> Receipt:

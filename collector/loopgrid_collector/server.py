@@ -149,6 +149,7 @@ class Server:
             await doors.open(otlp_http, otlp)
             app = self._api(ledger, ingest, routes, guard) if self._api else otlp
             await doors.open(api, app)
+            stack.callback(ingest.tell_stop)
             if quack is not None and self._statements is not None:
                 quack.open_to(guard, self._statements(app))
             _keep_up(stack, _probe(ledger), "storage-probe")

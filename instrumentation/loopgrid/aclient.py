@@ -20,7 +20,8 @@ from loopgrid.errors import LoopGridError
 from loopgrid.replaying import Replay
 from loopgrid.request import Call, redacted
 from loopgrid.rest import MAX_CONNECTIONS, Attempts
-from loopgrid.results import Result
+from loopgrid.results import ReplayRecord, Result
+from loopgrid.working import NOT_ENDED, Looks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,6 +81,9 @@ class AsyncLoopGrid:
     review_agreement = _sends(Calls.review_agreement)
     create_replay = _sends(Calls.create_replay)
     get_replay = _sends(Calls.get_replay)
+    list_replays = _sends(Calls.list_replays)
+    cancel_replay = _sends(Calls.cancel_replay)
+    retry_replay = _sends(Calls.retry_replay)
     compare = _sends(Calls.compare)
     sql = _sends(Calls.sql)
 
@@ -96,6 +100,16 @@ class AsyncLoopGrid:
         """
         replay = functools.partial(self._grid.replay, decision_id, overrides=overrides, function=function)
         return await self._in_thread(replay)
+
+    async def wait_for_replay(self, replay_id: str, *, timeout_s: float = 60.0) -> ReplayRecord:
+        """Wait until a replay that a worker runs has ended, as `LoopGrid.wait_for_replay` does."""
+        looks = Looks(timeout_s)
+        while True:
+            replay = await self.get_replay(replay_id)
+            pause_s = looks.pause_s()
+            if replay["status"] not in NOT_ENDED or pause_s is None:
+                return replay
+            await asyncio.sleep(pause_s)
 
     async def frame(
         self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, *, to: str = "arrow"

@@ -23,6 +23,7 @@ from loopgrid.results import (
     DecisionBatch,
     DecisionPage,
     DecisionRecord,
+    ReplayPage,
     ReplayRecord,
     Result,
     SqlResult,
@@ -249,7 +250,7 @@ class Calls(JudgementCalls, ReviewCalls):
         Args:
             decision_id: the decision to run again.
             overrides: `{"prompt": {…}, "model": {…}, "input": {…}}`, what to replace.
-            executor: `function` or `external`; by default what the decision allows.
+            executor: `function`, `model` or `external`; by default what the decision allows.
             output: the result, where something outside LoopGrid has run it (executor `external`).
             idempotency_key: asking again with the same key is the same replay.
             requested_by: who asks.
@@ -276,6 +277,70 @@ class Calls(JudgementCalls, ReviewCalls):
             NotFound: the ledger has no such replay.
         """
         return Call("GET", f"/v1/replays/{quote(replay_id, safe='')}", ReplayRecord, settles=True)
+
+    def list_replays(
+        self,
+        *,
+        status: str | None = None,
+        decision_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Call[ReplayPage]:
+        """Replays, newest first.
+
+        Args:
+            status: `pending`, `running`, `completed`, `failed`, `refused` or `cancelled`.
+            decision_id: only replays of this decision.
+            limit: replays on one page.
+            cursor: `next_cursor` of the page before.
+
+        Returns:
+            `{"items": […], "next_cursor": … or None}`; the items are also its attribute `replays`.
+
+        Raises:
+            Invalid: there is no such status.
+        """
+        filters = {"status": status, "decision_id": decision_id, "limit": limit, "cursor": cursor}
+        query = {name: _query_text(name, value) for name, value in filters.items() if value is not None}
+        return Call("GET", "/v1/replays", ReplayPage, query=query, settles=True)
+
+    def cancel_replay(
+        self, replay_id: str, *, reason: str | None = None, requested_by: str | None = None
+    ) -> Call[ReplayRecord]:
+        """Keep a replay from running, or stop whoever runs it. Cancelled again, nothing changes.
+
+        Args:
+            replay_id: the replay.
+            reason: why; it is recorded.
+            requested_by: who asks.
+
+        Raises:
+            NotFound: the ledger has no such replay.
+            Conflict: it has ended otherwise.
+        """
+        given = {"reason": reason, "requested_by": requested_by}
+        body = {name: value for name, value in given.items() if value is not None}
+        path = f"/v1/replays/{quote(replay_id, safe='')}/cancel"
+        return Call("POST", path, ReplayRecord, body=body, repeatable=True, recorded=True)
+
+    def retry_replay(
+        self, replay_id: str, *, attempt: int | None = None, requested_by: str | None = None
+    ) -> Call[ReplayRecord]:
+        """Let a replay that failed, was refused or cancelled run once more, as a new attempt.
+
+        Args:
+            replay_id: the replay.
+            attempt: the attempt to repeat (its `attempts`): once a later one has begun, nothing happens.
+            requested_by: who asks.
+
+        Raises:
+            NotFound: the ledger has no such replay.
+            Conflict: it has completed, or nothing can run it.
+        """
+        given = {"attempt": attempt, "requested_by": requested_by}
+        body = {name: value for name, value in given.items() if value is not None}
+        path = f"/v1/replays/{quote(replay_id, safe='')}/retry"
+        return Call("POST", path, ReplayRecord, body=body, repeatable=attempt is not None, recorded=True)
 
     def compare(
         self,

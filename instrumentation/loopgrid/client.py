@@ -7,13 +7,14 @@ What may be sent twice is tried again where the server is busy, or the connectio
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from loopgrid import frames, tracing
+from loopgrid import frames, tracing, working
 from loopgrid.calls import Calls, answering
 from loopgrid.config import checked_endpoint
 from loopgrid.errors import Fatal, LoopGridError, Misconfigured, NotFound, Unavailable
@@ -22,7 +23,9 @@ from loopgrid.prompt import Prompt, registered_prompt, registered_prompts
 from loopgrid.replaying import Replay, prepare, refuse_running_loop, run
 from loopgrid.request import Call, redacted
 from loopgrid.rest import Attempts, Rest
-from loopgrid.results import Result
+from loopgrid.results import ReplayRecord, Result
+from loopgrid.schema import replay_result_id
+from loopgrid.working import NOT_ENDED, Looks
 
 P = ParamSpec("P")
 T = TypeVar("T", bound=Result)
@@ -97,6 +100,9 @@ class LoopGrid:
     review_agreement = _sends(Calls.review_agreement)
     create_replay = _sends(Calls.create_replay)
     get_replay = _sends(Calls.get_replay)
+    list_replays = _sends(Calls.list_replays)
+    cancel_replay = _sends(Calls.cancel_replay)
+    retry_replay = _sends(Calls.retry_replay)
     compare = _sends(Calls.compare)
     sql = _sends(Calls.sql)
 
@@ -132,17 +138,52 @@ class LoopGrid:
         checked = Overrides.checked(overrides or {})
         call = prepare(self.get_decision(decision_id), checked, function, self._find_prompt)
         refuse_running_loop(call)
-        requested = self.create_replay(decision_id, overrides=overrides or {}, executor="function")
-        if requested["status"] != "pending":
+        worker = working.this_process()
+        requested = self._send(working.begin(decision_id, overrides or {}, worker))
+        if requested["status"] != "running":
             return Replay(requested)
-        exception = run(call, requested["replay_id"], decision_id)
+        replay_id, attempt = requested["replay_id"], requested["attempts"]
+        with working.Pulse(lambda: self._send(working.heartbeat(replay_id, worker, attempt))):
+            try:
+                exception = run(call, replay_id, decision_id, replay_result_id(replay_id, attempt))
+            except BaseException as stop:
+                self._end_of(replay_id, worker, attempt, stop)
+                raise
         if not tracing.drain(self._timeout_s):
             raise Unavailable(
-                f"replay {requested['replay_id']} ran, but its record has not reached {self._rest.endpoint} "
+                f"replay {replay_id} ran, but its record has not reached {self._rest.endpoint} "
                 "within "
                 f"{self._timeout_s:g} s: call loopgrid.flush() and then get_replay()"
             ) from exception
-        return Replay(self.get_replay(requested["replay_id"]), exception)
+        return Replay(self._send(working.finish(replay_id, worker, attempt, "ran")), exception)
+
+    def _end_of(self, replay_id: str, worker: str, attempt: int, stop: BaseException) -> None:
+        """Say that what stops this process, or this call, stopped a replay: its decision says so, too."""
+        tracing.drain(self._timeout_s)
+        # What stops it is raised; whether that could be said comes second.
+        with contextlib.suppress(LoopGridError):
+            self._send(working.finish(replay_id, worker, attempt, "failed", working.named(stop)))
+
+    def wait_for_replay(self, replay_id: str, *, timeout_s: float = 60.0) -> ReplayRecord:
+        """Wait until a replay that a worker runs has ended.
+
+        Args:
+            replay_id: the replay, as `create_replay` gave it.
+            timeout_s: seconds to wait at most.
+
+        Returns:
+            The replay as it is then: still `pending` or `running` where the time was over first.
+
+        Raises:
+            NotFound: the ledger has no such replay.
+        """
+        looks = Looks(timeout_s)
+        while True:
+            replay = self.get_replay(replay_id)
+            pause_s = looks.pause_s()
+            if replay["status"] not in NOT_ENDED or pause_s is None:
+                return replay
+            time.sleep(pause_s)
 
     def frame(
         self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, *, to: str = "arrow"

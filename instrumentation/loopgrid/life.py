@@ -53,9 +53,14 @@ class Producer(Protocol):
         """The next `loopgrid.producer.seq`."""
 
     def start(
-        self, name: str, context: Context, attributes: dict[str, AnyValue], links: Sequence[Link]
+        self,
+        name: str,
+        context: Context,
+        attributes: dict[str, AnyValue],
+        links: Sequence[Link],
+        own: tuple[int, int] | None = None,
     ) -> Span:
-        """Start a span in the given context."""
+        """Start a span in the given context; the first of a trace may be given its ids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ _BODY_IDS: Final = frozenset(
     {
         "decision_id", "replay_id", "idempotency_key", "decision_type", "executor", "started_at",
         "duration_ms", "usage", "subject_id", "correction_id", "occurred_at", "verdict", "sample",
-        "reviewers_per_item", "lease_s",
+        "reviewers_per_item", "lease_s", "worker", "attempt",
     }
 )  # fmt: skip
 _BODY_AUTHORS: Final = frozenset(

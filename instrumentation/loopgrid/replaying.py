@@ -133,8 +133,14 @@ def prepare(
     return arguments.call(values)
 
 
-def run(call: Call, replay_id: str, decision_id: str) -> Exception | None:
+def run(call: Call, replay_id: str, decision_id: str, result_id: str | None = None) -> Exception | None:
     """Run the call as the given replay, in a new trace linked to the original.
+
+    Args:
+        call: the function with its arguments.
+        replay_id: the replay.
+        decision_id: the decision that is replayed.
+        result_id: id of the decision that the run is recorded as; a new one by default.
 
     Returns:
         The exception the function raised, or None. KeyboardInterrupt, SystemExit and cancellation are not
@@ -145,7 +151,9 @@ def run(call: Call, replay_id: str, decision_id: str) -> Exception | None:
     """
     trace_id, span_id = parse_decision_id(decision_id)
     original = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    scope = ReplayScope(replay_id, decision_id, Link(original, {Key.LINK_TYPE: LINK_REPLAY_OF}))
+    link = Link(original, {Key.LINK_TYPE: LINK_REPLAY_OF})
+    result = None if result_id is None else parse_decision_id(result_id)
+    scope = ReplayScope(replay_id, decision_id, link, result)
     token = attach(replay_context(scope))
     try:
         if _needs_loop(call.function):

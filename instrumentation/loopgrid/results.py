@@ -204,21 +204,51 @@ class OutcomePage(Result):
         return found
 
 
+class ReplayEvent(Result):
+    """What a replay became, and when."""
+
+    status: str
+    at: str
+    attempt: int
+    worker: str | None
+    reason: str | None
+
+
 class ReplayRecord(Result):
     """A replay, and what became of it."""
 
     replay_id: str
     decision_id: str
     executor: str | None
+    function: str | None
     overrides: dict[str, Any]
     status: str
     reason: str | None
     result_decision_id: str | None
+    attempts: int
+    worker: str | None
     requested_by: str | None
     idempotency_key: str | None
     requested_at: str
     completed_at: str | None
+    history: list[ReplayEvent]
     commit_id: int
+
+    _nested: ClassVar[dict[str, type[Result]]] = {"history": ReplayEvent}
+
+
+class ReplayPage(Result):
+    """A page of replays, newest first."""
+
+    next_cursor: str | None
+
+    _nested: ClassVar[dict[str, type[Result]]] = {"items": ReplayRecord}
+
+    @property
+    def replays(self) -> list[ReplayRecord]:
+        """`page["items"]`; `page.items` is the method that every dict has."""
+        found: list[ReplayRecord] = self.__getattr__("items")
+        return found
 
 
 class DecisionRecord(Result):

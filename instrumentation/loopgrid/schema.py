@@ -14,6 +14,7 @@ a name exists, and ``loopgrid.*`` where none does (``docs/spec/decision-record.m
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,6 +59,7 @@ class Key:
     STEP_INPUT: Final = "loopgrid.step.input"
     STEP_OUTPUT: Final = "loopgrid.step.output"
     TOOL_EFFECT: Final = "loopgrid.tool.effect"
+    TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
     TOOL_NAME: Final = "gen_ai.tool.name"
     TOOL_TYPE: Final = "gen_ai.tool.type"
     TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
@@ -271,3 +273,20 @@ def parse_decision_id(text: str) -> tuple[int, int]:
 def is_replay_id(text: str) -> bool:
     """Whether the text has the form of a replay id, ``rpl_`` and 32 lower-case hex digits."""
     return _REPLAY_ID.fullmatch(text) is not None
+
+
+_RESULT_ID_SEED: Final = "loopgrid.replay.result:"
+
+
+def replay_result_id(replay_id: str, attempt: int = 1) -> str:
+    """The id of the decision that an attempt of a replay is recorded as.
+
+    It follows from the attempt, so that one which is recorded twice, by whomever, is one decision.
+
+    Args:
+        replay_id: the replay.
+        attempt: which of its attempts, from 1.
+    """
+    seed = f"{_RESULT_ID_SEED}{replay_id}" + (f":{attempt}" if attempt > 1 else "")
+    digest = hashlib.sha256(seed.encode()).digest()
+    return format_decision_id(int.from_bytes(digest[:16]) or 1, int.from_bytes(digest[16:24]) or 1)

@@ -36,6 +36,8 @@ class ReplayScope:
     replay_id: str
     decision_id: str
     link: Link
+    result: tuple[int, int] | None = None
+    """Trace and span id that it is recorded under: the same attempt is one decision. New ones if None."""
 
 
 class Decision(Life):
@@ -334,11 +336,13 @@ def _open(decision_type: str, describe: Callable[[CaptureLimits], Opening]) -> D
     outside = get_current()
     replay = get_value(_REPLAY_KEY, outside)
     links = []
+    own = None
     if isinstance(replay, ReplayScope):
+        own = replay.result
         attributes[Key.REPLAY_ID] = replay.replay_id
         attributes[Key.REPLAY_OF] = replay.decision_id
         links.append(replay.link)
-    span = pipeline.start(decision_type, outside, attributes, links)
+    span = pipeline.start(decision_type, outside, attributes, links, own)
     decision = Decision(span, opening, limits)
     inside = set_value(_DECISION_KEY, decision, set_span_in_context(span, outside))
     if replay is not None:

@@ -211,9 +211,14 @@ class _InMemory(tracing.Pipeline):
         return next(self._numbers)
 
     def start(
-        self, name: str, context: Context, attributes: dict[str, AnyValue], links: Sequence[Link]
+        self,
+        name: str,
+        context: Context,
+        attributes: dict[str, AnyValue],
+        links: Sequence[Link],
+        own: tuple[int, int] | None = None,
     ) -> Span:
-        span = super().start(name, context, attributes, links)
+        span = super().start(name, context, attributes, links, own)
         if isinstance(span, LiveSpan):
             span.start_time = self._clock_ns()
         return span

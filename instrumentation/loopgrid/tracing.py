@@ -123,25 +123,29 @@ class Pipeline:
         return next(self._numbers)
 
     def start(
-        self, name: str, context: Context, attributes: dict[str, AnyValue], links: Sequence[Link]
+        self,
+        name: str,
+        context: Context,
+        attributes: dict[str, AnyValue],
+        links: Sequence[Link],
+        own: tuple[int, int] | None = None,
     ) -> Span:
         """Start the span of a decision in the given context.
 
         Where the context holds a span, it is the parent, and its trace's sampled flag is passed on unchanged.
+        Where it holds none, `own` may say the trace and span id.
         """
         parent: SpanContext | None = get_current_span(context).get_span_context()
         if parent is None or not parent.is_valid:
             parent = None
-            own = SpanContext(
-                self._ids.generate_trace_id(), self._ids.generate_span_id(), is_remote=False,
-                trace_flags=_SAMPLED_AND_RANDOM,
-            )  # fmt: skip
+            trace_id, span_id = own or (self._ids.generate_trace_id(), self._ids.generate_span_id())
+            known = SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED_AND_RANDOM)
         else:
-            own = SpanContext(
+            known = SpanContext(
                 parent.trace_id, self._ids.generate_span_id(), is_remote=False,
                 trace_flags=parent.trace_flags, trace_state=parent.trace_state,
             )  # fmt: skip
-        span = LiveSpan(name, own, parent, attributes, links, self.hand_over)
+        span = LiveSpan(name, known, parent, attributes, links, self.hand_over)
         self.shipper.writer.started(span)
         return span
 

@@ -21,6 +21,7 @@ from loopgrid_query import problems
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.models import Problem
 from loopgrid_query.rates import Rates
+from loopgrid_query.replay.providers import Providers
 from loopgrid_query.routes import (
     compare,
     decisions,
@@ -97,6 +98,7 @@ def create_app(
     extra_routes: Sequence[BaseRoute] = (),
     sql_limits: SqlLimits | None = None,
     config: CollectorConfig | None = None,
+    providers: Providers | None = None,
 ) -> FastAPI:
     """The API over an open ledger.
 
@@ -107,7 +109,8 @@ def create_app(
         extra_routes: routes of other doors on the same port (OTLP/HTTP), with limits of their own;
             they ask the guard themselves.
         sql_limits: what a client's SQL statement may use; the usual limits if left out.
-        config: the server's settings, for rates and origins; the defaults if left out.
+        config: the server's settings, for rates, origins and model calls; the defaults if left out.
+        providers: whom replays by model may ask; none if left out.
 
     Raises:
         Misconfigured: an origin is none.
@@ -125,7 +128,9 @@ def create_app(
         # A server that recorded itself would record that it recorded itself.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.services = Services.on(ledger, ingest, guard, sql_limits or SqlLimits())
+    app.state.services = Services.on(
+        ledger, ingest, guard, sql_limits or SqlLimits(), providers, config.max_model_calls
+    )
     parts = (
         *(decisions, judgements, evaluations, reviews, replays, compare),
         *(exports, sql, snapshot, prices, keys, schemas, health),

@@ -85,6 +85,11 @@ def new_replay_id() -> str:
     return "rpl_" + os.urandom(_ENTRY_ID_BYTES).hex()
 
 
+def new_replay_event_id() -> str:
+    """A random id of something that happened to a replay."""
+    return "rpe_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
 def _random(size: int) -> int:
     # OpenTelemetry reserves the id zero for "none".
     return int.from_bytes(os.urandom(size)) or 1

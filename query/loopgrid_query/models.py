@@ -76,7 +76,8 @@ def _instant(text: str) -> str:
     return text
 
 
-def _not_blank(text: Any) -> Any:
+def not_blank(text: Any) -> Any:
+    """A field's value, where text says something."""
     if isinstance(text, str) and not text.strip():
         raise PydanticCustomError("blank", "must say something")
     return text
@@ -105,7 +106,7 @@ Instant = Annotated[
     AfterValidator(_instant),
     Field(description=FORM, examples=["2026-03-01T09:30:00Z"], json_schema_extra={"format": "date-time"}),
 ]
-Said = Annotated[str, BeforeValidator(_not_blank), Field(json_schema_extra={"pattern": r"\S"})]
+Said = Annotated[str, BeforeValidator(not_blank), Field(json_schema_extra={"pattern": r"\S"})]
 Tokens = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1)]
 Policy = Literal["latest", "majority", "adjudicated"]
@@ -243,30 +244,6 @@ class CompareRequest(Request):
     policy: Policy = Field("latest", description=POLICY)
 
 
-class ReplayRequest(Request):
-    """Asks for a fork of a past decision."""
-
-    decision_id: DecisionId
-    overrides: dict[str, Any] = Field(
-        default_factory=dict,
-        description=(
-            'what to change: {"prompt": {"name", "version", "template", "variables"}, '
-            '"model": {"provider", "name", "parameters"}, "input": {argument: value}}'
-        ),
-        examples=[{"prompt": {"template": "support_v2"}}],
-    )
-    executor: str | None = Field(
-        None,
-        description="`function` or `external`; chosen from the decision if left out",
-        examples=["function"],
-    )
-    output: Any = Field(None, description="the result, where it ran elsewhere (executor `external`)")
-    idempotency_key: Said | None = Field(
-        None, max_length=200, description="the same key gives the same replay again"
-    )
-    requested_by: Said | None = None
-
-
 class SqlRequest(Request):
     """One statement that reads the public views."""
 
@@ -376,22 +353,38 @@ class GroundTruth(BaseModel):
     disputed: bool = Field(description="somebody disputes what was said, and nobody has adjudicated since")
 
 
+class ReplayEvent(BaseModel):
+    """What a replay became, and when."""
+
+    status: str
+    at: datetime
+    attempt: int
+    worker: str | None
+    reason: str | None
+
+
 class Replay(BaseModel):
     """A fork of a decision, and what became of it."""
 
     replay_id: str
     decision_id: str = Field(description="the decision that is replayed")
-    executor: str | None = Field(description="`function` or `external`; null where nothing can run it")
+    executor: str | None = Field(
+        description="`function`, `model` or `external`; null where nothing can run it"
+    )
+    function: str | None = Field(description="the recorded function that runs again (executor `function`)")
     overrides: dict[str, Any]
-    status: str = Field(description="`completed`, `failed`, `pending`, `refused` or `cancelled`")
+    status: str = Field(description="`pending`, `running`, `completed`, `failed`, `refused` or `cancelled`")
     reason: str | None = Field(
         description="why nothing ran, what must happen for it to run, or why it failed"
     )
     result_decision_id: str | None = Field(description="the decision it led to; null while nothing ran")
+    attempts: int = Field(description="how many times it was begun; the newest attempt's number")
+    worker: str | None = Field(description="who runs it, or ran it last")
     requested_by: str | None
     idempotency_key: str | None
     requested_at: datetime
     completed_at: datetime | None
+    history: list[ReplayEvent] = Field(description="what happened to it, oldest first")
     commit_id: int
 
 

@@ -11,7 +11,9 @@ from loopgrid_query import jsontext
 Record = dict[str, Any]
 ReadJson = Callable[[str | None], Any]
 
-_JSON_COLUMNS: Final = frozenset({"overrides", "output", "input", "patch", "outcome", "evaluation"})
+_JSON_COLUMNS: Final = frozenset(
+    {"overrides", "output", "input", "patch", "outcome", "evaluation", "history"}
+)
 
 
 def decision_record(row: Mapping[str, Any], json: ReadJson = jsontext.stored) -> Record:

@@ -12,7 +12,14 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from loopgrid_query import comparison_models, judgement_models, models, price_models, review_models
+from loopgrid_query import (
+    comparison_models,
+    judgement_models,
+    models,
+    price_models,
+    replay_models,
+    review_models,
+)
 from loopgrid_query.report_models import GateReport
 
 MEDIA_TYPE: Final = "application/schema+json"
@@ -89,7 +96,7 @@ REQUESTS: Final[Mapping[str, type[BaseModel]]] = {
     "withdrawal_request": judgement_models.WithdrawalRequest,
     "adjudication_request": judgement_models.AdjudicationRequest,
     "outcome_request": judgement_models.OutcomeRequest,
-    "replay_request": models.ReplayRequest,
+    "replay_request": replay_models.ReplayRequest,
     "compare_request": models.CompareRequest,
     "review_request": review_models.ReviewRequest,
     "review_answer_request": review_models.AnswerRequest,

@@ -20,6 +20,8 @@ from loopgrid_query.locks import KeyedLocks
 from loopgrid_query.outcomes import Outcomes
 from loopgrid_query.prices import Prices
 from loopgrid_query.queries import Reader
+from loopgrid_query.replay.dispatch import Dispatcher
+from loopgrid_query.replay.providers import Providers
 from loopgrid_query.replay.replays import Replays
 from loopgrid_query.review.reviews import Reviews
 from loopgrid_query.snapshots import Snapshots
@@ -36,6 +38,7 @@ class Services:
     outcomes: Outcomes
     evaluations: Evaluations
     replays: Replays
+    dispatcher: Dispatcher
     comparisons: Comparisons
     analytics: Analytics
     prices: Prices
@@ -45,14 +48,36 @@ class Services:
     snapshots: Snapshots
 
     @classmethod
-    def on(cls, ledger: Ledger, ingest: Ingest, guard: Guard, limits: SqlLimits) -> Self:
-        """The domain of an open ledger with its ingest door and its keys."""
+    def on(
+        cls,
+        ledger: Ledger,
+        ingest: Ingest,
+        guard: Guard,
+        limits: SqlLimits,
+        providers: Providers | None = None,
+        model_calls: int = 1,
+    ) -> Self:
+        """The domain of an open ledger with its ingest door and its keys.
+
+        Args:
+            ledger: what is read.
+            ingest: the door through which everything is appended.
+            guard: who may ask.
+            limits: what a client's SQL may use.
+            providers: whom replays by model may ask; none if left out.
+            model_calls: how many of them at once.
+        """
         reader = Reader(ledger)
         decisions = Decisions(reader, ingest)
         # One lock a decision for all that is said about it.
         locks = KeyedLocks()
         exports = Exports(ledger)
-        replays = Replays(reader, ingest, decisions)
+        replays = Replays(reader, ingest, decisions, providers, model_calls)
+        dispatcher = Dispatcher(replays.lifecycle)
+        ingest.when_stopping(dispatcher.close)
+        replays.models.start()
+        ingest.when_stopping(replays.models.stop)
+        ingest.when_closing(replays.models.close)
         corrections = Corrections(reader, ingest, decisions, locks)
         judgements = Judgements(reader, ingest, decisions, exports, locks)
         return cls(
@@ -63,6 +88,7 @@ class Services:
             outcomes=Outcomes(reader, ingest),
             evaluations=Evaluations(ledger, reader, ingest, locks),
             replays=replays,
+            dispatcher=dispatcher,
             comparisons=Comparisons(reader, decisions, replays),
             analytics=Analytics(ledger, reader, limits),
             prices=Prices(reader, ingest),

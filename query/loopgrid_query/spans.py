@@ -35,7 +35,7 @@ _TEXTS: Final = {
     "finish_reasons": Key.FINISH_REASONS,
     "tags": Key.TAGS,
 }
-_CONTENT: Final = {"input": Key.DECISION_INPUT, "output": Key.DECISION_OUTPUT}
+_CONTENT: Final = {"input": Key.DECISION_INPUT, "output": Key.DECISION_OUTPUT, "tools": Key.TOOL_DEFINITIONS}
 _USAGE: Final = {
     "input_tokens": Key.INPUT_TOKENS,
     "output_tokens": Key.OUTPUT_TOKENS,
@@ -133,7 +133,7 @@ def decision_attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         fields: what is known, in the shape of the API: ``decision_type``, ``input``, ``output``,
-            ``prompt``, ``model``, ``usage``, ``metadata`` … A name that is missing stays absent.
+            ``tools``, ``prompt``, ``model``, ``usage``, ``metadata`` … A name that is missing stays absent.
 
     Raises:
         Invalid: a value cannot be recorded; the error names it.

@@ -24,6 +24,7 @@ from loopgrid_collector.ledger.ledger import Ledger
 from loopgrid_collector.server import Server
 from loopgrid_query.analytics import SqlLimits
 from loopgrid_query.app import create_app, statement_check
+from loopgrid_query.replay.providers import Providers
 from loopgrid_query.services import Services
 from tests.contract.doors import PROTOBUF, started
 
@@ -83,14 +84,18 @@ class Api:
 
 
 @contextmanager
-def running_api(folder: Path, limits: SqlLimits | None = None, **settings: Any) -> Iterator[Api]:
-    """A server for the length of a ``with`` block, with an empty ledger in the folder."""
+def running_api(
+    folder: Path, limits: SqlLimits | None = None, providers: Providers | None = None, **settings: Any
+) -> Iterator[Api]:
+    """A server for the length of a ``with`` block, with the ledger in the folder, which is empty at first."""
     ports = {"port": 0, "otlp_http_port": 0, "otlp_grpc_port": 0}
     config = CollectorConfig(ledger=str(folder / "ledger.duckdb"), **{**ports, **settings})
     services: list[Services] = []
 
     def api(ledger: Ledger, ingest: Ingest, routes: list[BaseRoute], guard: Guard) -> ASGIApp:
-        app = create_app(ledger, ingest, guard, extra_routes=routes, sql_limits=limits, config=config)
+        app = create_app(
+            ledger, ingest, guard, extra_routes=routes, sql_limits=limits, config=config, providers=providers
+        )
         services.append(app.state.services)
         return app
 

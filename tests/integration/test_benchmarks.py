@@ -89,6 +89,13 @@ def test_reads_reports_durations_with_and_without_load(repository: Path, tmp_pat
     assert "reads under load" in told
 
 
+def test_replays_reports_pick_up_and_what_waiting_costs(repository: Path, tmp_path: Path):
+    told = run(repository, tmp_path, "replays.py", "--replays", "2", "--workers", "3", "--seconds", "0.5")
+
+    assert re.search(r"^pick-up p50, p99 +\d+ ms, \d+ ms$", told, re.MULTILINE)
+    assert re.search(r"^server, 3 workers wait +[\d.]+% of a core$", told, re.MULTILINE)
+
+
 def test_query_reports_each_question_while_spans_arrive(repository: Path, tmp_path: Path):
     load = ("--decisions", "2000", "--rate", "500", "--busy", "0.5", "--rows", "1000")
 

@@ -43,6 +43,7 @@ _KEY_MEANINGS = {
     "STEP_INPUT": "on a step: `input`, JSON",
     "STEP_OUTPUT": "on a step: `output`, JSON",
     "TOOL_EFFECT": "on a tool call: `read`, `idempotent`, `write` or `irreversible`",
+    "TOOL_DEFINITIONS": "`tools`, JSON",
     "TOOL_NAME": "on a tool call: name of the tool",
     "TOOL_TYPE": "on a tool call: `function`",
     "TOOL_CALL_ID": "on a tool call: the model's id of the call",

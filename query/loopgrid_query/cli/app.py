@@ -26,6 +26,7 @@ from loopgrid_query.cli import (
     profile_commands,
     profiles,
     renormalizing,
+    replay_commands,
     replays,
     review,
     reviews,
@@ -33,6 +34,7 @@ from loopgrid_query.cli import (
     snapshotting,
     sql,
     verifying,
+    worker,
 )
 from loopgrid_query.cli.connection import EXAMPLE_ID, example
 from loopgrid_query.cli.errors import FAILURE, CliError
@@ -93,6 +95,8 @@ app.add_typer(reviews.app, name="reviews")
 app.command(
     epilog=example(f"loopgrid replay {EXAMPLE_ID}", "--override prompt.version=2 --app support_agent")
 )(replays.replay)
+app.add_typer(replay_commands.app, name="replays")
+app.command(epilog=example("loopgrid worker support_agent --concurrency 4 --time-limit 60"))(worker.worker)
 app.command(epilog=example(f"loopgrid compare {EXAMPLE_ID}", "rpl_8c2d3f405b6e47a19d0e1f2a3b4c5d6e"))(
     comparison.compare
 )

@@ -14,12 +14,12 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from loopgrid.loading import load
 from loopgrid_query.cli.connection import AsJson, Endpoint, client
 from loopgrid_query.cli.console import print_json, stdout
 from loopgrid_query.cli.decisions import model_label, prompt_label
 from loopgrid_query.cli.errors import NEGATIVE, CliError
 from loopgrid_query.cli.gist import leaves, plain, whole
-from loopgrid_query.cli.replays import load
 from loopgrid_query.compare import same
 from loopgrid_query.reports.comparison import page
 

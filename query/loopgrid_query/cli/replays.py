@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from loopgrid.tracing import unrecorded
+from loopgrid.loading import load
 from loopgrid_query.cli import profiles
 from loopgrid_query.cli.connection import AsJson, Endpoint, client
 from loopgrid_query.cli.console import print_json, stdout
-from loopgrid_query.cli.errors import NEGATIVE, CliError
+from loopgrid_query.cli.errors import NEGATIVE
 from loopgrid_query.cli.gist import plain
 from loopgrid_query.cli.overrides import parse_overrides
 
-_STYLES = {"completed": "green", "pending": "yellow"}
+_STYLES = {"completed": "green", "pending": "yellow", "running": "yellow"}
 
 
 def replay(
@@ -37,6 +35,10 @@ def replay(
         str | None,
         typer.Option(metavar="MODULE", help="Module with the decorated function; runs it here."),
     ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(min=0.0, metavar="S", help="Seconds to wait for a worker to run it; not with --app."),
+    ] = None,
     endpoint: Endpoint = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,12 +46,17 @@ def replay(
 
     With --app, the decorated function runs again in this process and its result is recorded. Calls
     that the module makes while it is imported are not: keep them under if __name__ == "__main__".
-    Without, the replay is recorded as asked for, and the server says what it takes to run it.
+    Without, the replay is recorded as asked for, and a worker that has the function runs it (loopgrid
+    worker); --wait shows what became of it.
     Exits 1 where the replay failed or was refused.
     """
     overrides = parse_overrides(override or [])
+    made: Mapping[str, Any]
     if app is None:
-        made = client(endpoint).create_replay(decision_id=decision_id, overrides=overrides)
+        grid = client(endpoint)
+        made = grid.create_replay(decision_id=decision_id, overrides=overrides)
+        if wait is not None:
+            made = grid.wait_for_replay(made["replay_id"], timeout_s=wait)
     else:
         # The function's own decisions must go to the same server as the replay, with the same key.
         server = profiles.server(endpoint, os.environ)
@@ -62,40 +69,13 @@ def replay(
     if as_json:
         print_json(made)
     else:
-        _print_replay(made)
+        print_replay(made)
     if made["status"] not in _STYLES:
         raise typer.Exit(NEGATIVE)
 
 
-def load(module: str) -> None:
-    """Imports the module that holds a decorated function, from the working directory too.
-
-    Decorated functions that the module calls on import run and are not recorded.
-
-    Raises:
-        CliError: there is no such module, or it fails on import.
-    """
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        with unrecorded():
-            found = importlib.import_module(module)
-    except ModuleNotFoundError as missing:
-        if missing.name and f"{module}.".startswith(f"{missing.name}."):
-            raise CliError(
-                f"no module {module!r} here; run this where it can be imported, or set PYTHONPATH."
-            ) from missing
-        raise CliError(f"{module!r} fails on import: {missing}.") from missing
-    except (Exception, SystemExit) as error:
-        # The user's module may raise anything; whatever it is, it becomes a sentence.
-        raise CliError(f"{module!r} fails on import: {type(error).__name__}: {error}.") from error
-    if hasattr(found, "__path__") and getattr(found, "__file__", None) is None:
-        # Python takes any folder for a package; this one holds no code of that name.
-        raise CliError(f"{module!r} is a folder here and no module; run it where the module is.")
-
-
-def _print_replay(made: Mapping[str, Any]) -> None:
+def print_replay(made: Mapping[str, Any]) -> None:
+    """Shows a replay in a few lines."""
     out = stdout()
     status = made["status"]
     said = Text(f"{made['replay_id']} ").append(status, _STYLES.get(status, "red"))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from loopgrid_collector.ingest import Ingest
     from loopgrid_collector.ledger.ledger import Ledger
     from loopgrid_collector.server import Addresses
+    from loopgrid_query.replay.providers import Providers
 
 _API_PORT_HELP = "Port of the API, which takes OTLP/HTTP too; 0 for any free one."
 
@@ -83,6 +84,7 @@ def serve(
     from loopgrid_collector import logs
     from loopgrid_collector.server import Server
     from loopgrid_query.app import statement_check
+    from loopgrid_query.replay.providers import Providers
 
     # Standard output holds the addresses; what the server has to say while it runs goes to stderr.
     logs.configure(sys.stderr)
@@ -99,16 +101,23 @@ def serve(
         forward_headers=_headers(forward_header),
     )
 
-    server = Server(config, partial(_app, config), statement_check)
+    # Before anything is opened: a mistake in it ends the start.
+    providers = Providers.read(config.providers, os.environ)
+    server = Server(config, partial(_app, config, providers), statement_check)
     raise typer.Exit(server.run(lambda addresses: _announce(addresses, config.ledger, as_json=as_json)))
 
 
 def _app(
-    config: CollectorConfig, ledger: Ledger, ingest: Ingest, routes: Sequence[BaseRoute], guard: Guard
+    config: CollectorConfig,
+    providers: Providers,
+    ledger: Ledger,
+    ingest: Ingest,
+    routes: Sequence[BaseRoute],
+    guard: Guard,
 ) -> ASGIApp:
     from loopgrid_query.app import create_app
 
-    return create_app(ledger, ingest, guard, extra_routes=routes, config=config)
+    return create_app(ledger, ingest, guard, extra_routes=routes, config=config, providers=providers)
 
 
 def _announce(addresses: Addresses, ledger: str, *, as_json: bool) -> None:

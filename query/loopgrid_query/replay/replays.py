@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from loopgrid.schema import Key, format_decision_id, parse_decision_id
+from loopgrid.schema import is_replay_id, parse_decision_id
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.records import Entry
 from loopgrid_query import compare, ids, jsontext
 from loopgrid_query.decisions import Decisions
-from loopgrid_query.errors import Conflict, NotFound
+from loopgrid_query.errors import Conflict, FieldError, Invalid, Malformed, NotFound
 from loopgrid_query.locks import KeyedLocks
-from loopgrid_query.models import ReplayRequest
+from loopgrid_query.nearest import did_you_mean, nearest
 from loopgrid_query.queries import Reader, Row
 from loopgrid_query.records import Record, decision_record, entry_record, parsed
 from loopgrid_query.replay import overrides as grammar
-from loopgrid_query.replay.executors import Executor, Plan, plan
-from loopgrid_query.spans import decision_attributes
-
-_RESULT_ID_SEED: Final = b"loopgrid.replay.result:"
-_TRACE_ID_BYTES: Final = 16
-_SPAN_ID_BYTES: Final = 8
+from loopgrid_query.replay.executors import Executor, Plan, Status, plan
+from loopgrid_query.replay.lifecycle import Attempt, Lease, Lifecycle, Outcome
+from loopgrid_query.replay.model_runs import ModelRuns
+from loopgrid_query.replay.providers import Providers
+from loopgrid_query.replay_models import ReplayRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +41,29 @@ class Requested:
 class Replays:
     """The replays of one ledger."""
 
-    def __init__(self, reader: Reader, ingest: Ingest, decisions: Decisions) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        ingest: Ingest,
+        decisions: Decisions,
+        providers: Providers | None = None,
+        model_calls: int = 1,
+    ) -> None:
+        """Stand on an open ledger.
+
+        Args:
+            reader: reads it.
+            ingest: the door into it.
+            decisions: its decisions.
+            providers: whom replays by model may ask; none if left out.
+            model_calls: how many of them at once.
+        """
         self._reader = reader
         self._ingest = ingest
         self._decisions = decisions
         self._locks = KeyedLocks()
+        self.lifecycle = Lifecycle(reader, ingest, decisions)
+        self.models = ModelRuns(reader, decisions, self.lifecycle, providers or Providers(), model_calls)
 
     def get(self, replay_id: str) -> Record:
         """One replay.
@@ -55,6 +72,7 @@ class Replays:
             Malformed: it is no replay id.
             NotFound: it is none on record.
         """
+        self.lifecycle.end_leases()
         return entry_record(self.row(replay_id))
 
     def row(self, replay_id: str) -> Row:
@@ -63,6 +81,74 @@ class Replays:
         if row is None:
             raise NotFound(f"No replay {replay_id} is on record. POST /v1/replays requests one.")
         return row
+
+    def list(self, status: str | None, decision_id: str | None, limit: int, cursor: str | None) -> Record:
+        """A page of replays, newest first.
+
+        Args:
+            status: only those that are this.
+            decision_id: only those of this decision.
+            limit: replays on a page.
+            cursor: ``next_cursor`` of the page before.
+
+        Raises:
+            Malformed: there is no such status, or no page ended in the cursor.
+        """
+        if status is not None and status not in set(Status):
+            message = f"there is no status {status!r}; {did_you_mean(status, Status)}"
+            raise Malformed.of([FieldError("status", message, nearest(status, Status))])
+        if decision_id is not None:
+            ids.split_decision_id(decision_id)
+        if cursor is not None and not is_replay_id(cursor):
+            raise Malformed.of([FieldError("cursor", "not a cursor of this list; use one of another page")])
+        self.lifecycle.end_leases()
+        parameters = {"status": status, "decision_id": decision_id, "limit": limit + 1, "after": cursor}
+        rows = self._reader.rows("list_replays", parameters)
+        return {
+            "items": [entry_record(row) for row in rows[:limit]],
+            "next_cursor": rows[limit - 1]["replay_id"] if len(rows) > limit else None,
+        }
+
+    def cancel(self, replay_id: str, by: str | None, reason: str | None) -> Record:
+        """Keep a replay from running, or on. Raises as ``get``, and as ``Lifecycle.cancel``."""
+        jsontext.check(reason, "reason")
+        self.lifecycle.end_leases()
+        self.lifecycle.cancel(self.row(replay_id), by, reason)
+        return self.get(replay_id)
+
+    def retry(self, replay_id: str, by: str | None, attempt: int | None) -> Record:
+        """Let a replay run once more. Raises as ``get``, and as ``Lifecycle.retry``."""
+        self.lifecycle.end_leases()
+        self.lifecycle.retry(self.row(replay_id), by, attempt)
+        return self.get(replay_id)
+
+    def heartbeat(self, replay_id: str, worker: str, attempt: int) -> Record:
+        """Say that an attempt still runs. Raises as ``get``, and as ``Lifecycle.heartbeat``."""
+        ids.check_replay_id(replay_id)
+        held = self.lifecycle.heartbeat(replay_id, worker, attempt)
+        lease_s = None if held.lease is None else held.lease.length_s
+        return {"replay_id": replay_id, "attempt": attempt, "lease_s": lease_s}
+
+    def end(self, replay_id: str, worker: str, attempt: int, outcome: str, reason: str | None) -> Record:
+        """Say what became of an attempt. Raises as ``get``, and as ``Lifecycle.end``."""
+        jsontext.check(reason, "reason")
+        self.row(replay_id)
+        self.lifecycle.end(replay_id, worker, attempt, Outcome(outcome), reason)
+        return self.get(replay_id)
+
+    async def claimed(self, attempt: Attempt) -> Record:
+        """What a worker is told of an attempt that it has been given."""
+        # Side by side: somebody waits for both.
+        replay, decision = await asyncio.gather(
+            asyncio.to_thread(self.row, attempt.replay_id),
+            asyncio.to_thread(self._decisions.row, attempt.decision_id),
+        )
+        return {
+            "replay": entry_record(replay),
+            "attempt": attempt.number,
+            "run_as": attempt.result_id,
+            "decision": decision_record(decision),
+        }
 
     def request(self, request: ReplayRequest) -> Requested:
         """Record a replay request and do what can be done at once.
@@ -79,25 +165,39 @@ class Replays:
         jsontext.check(request.output, "output")
         for name in ("idempotency_key", "requested_by"):
             jsontext.check(getattr(request, name), name)
-        chosen = plan(original, request.executor, has_output=has_output)
+        chosen = plan(
+            original,
+            request.executor,
+            has_output=has_output,
+            why_no_model=lambda: self.models.why_not(original, request.overrides),
+        )
+        if request.worker is not None and chosen.executor is not Executor.FUNCTION:
+            raise Invalid.of([FieldError("worker", "belongs to the executor function")])
         key = request.idempotency_key
         with self._locks.holding(key) if key is not None else nullcontext():
             before = None if key is None else self._reader.row("replay_by_key", idempotency_key=key)
             replay_id = ids.new_replay_id() if before is None else before["replay_id"]
             if before is None:
-                self._append(replay_id, request, chosen)
+                self._append(replay_id, request, chosen, original["function"])
             else:
                 self._check_same(replay_id, request, chosen)
             if chosen.executor is Executor.EXTERNAL:
                 self._append_result(replay_id, request, original)
+            elif before is None and chosen.status is Status.PENDING and chosen.executor is not None:
+                attempt = Attempt(replay_id, request.decision_id, chosen.executor, original["function"])
+                held = None if request.worker is None else Lease(request.worker, request.lease_s, None)
+                if chosen.executor is Executor.MODEL:
+                    self.models.expect(replay_id, original, request.overrides)
+                self.lifecycle.requested(attempt, held)
         return Requested(self.get(replay_id), created=before is None)
 
-    def _append(self, replay_id: str, request: ReplayRequest, chosen: Plan) -> None:
+    def _append(self, replay_id: str, request: ReplayRequest, chosen: Plan, function: str | None) -> None:
         trace_id, span_id = parse_decision_id(request.decision_id)
         optional = {
             "reason": chosen.reason,
             "requested_by": request.requested_by,
             "idempotency_key": request.idempotency_key,
+            "function": function if chosen.executor is Executor.FUNCTION else None,
         }
         body: dict[str, Any] = {
             "replay_id": replay_id,
@@ -124,24 +224,8 @@ class Replays:
         Its id follows from the replay's, so that a request repeated after a lost answer, or after a crash
         between its two appends, ends in the same decision.
         """
-        fields: dict[str, Any] = {
-            **grammar.merge(original, request.overrides),
-            "output": request.output,
-        }
-        for name in ("decision_type", "service_name"):
-            if original[name] is not None:
-                fields[name] = original[name]
-        attributes = decision_attributes(fields) | {
-            Key.REPLAY_ID: replay_id,
-            Key.REPLAY_OF: request.decision_id,
-        }
-        self._decisions.append(
-            result_id(replay_id),
-            fields,
-            attributes=attributes,
-            known_before=True,
-            replay_of=parse_decision_id(request.decision_id),
-        )
+        attempt = Attempt(replay_id, request.decision_id, Executor.EXTERNAL, None)
+        self.lifecycle.record_result(attempt, original, request.overrides, {"output": request.output})
 
     def _check_same(self, replay_id: str, request: ReplayRequest, chosen: Plan) -> None:
         """The key was used before; was it for the same request?"""
@@ -161,11 +245,3 @@ class Replays:
                 f"The idempotency key stands for replay {replay_id}, which has another {', '.join(unlike)}. "
                 "Send the same request again, or choose another key."
             )
-
-
-def result_id(replay_id: str) -> str:
-    """The id of the decision that an external replay's output is recorded as."""
-    digest = hashlib.sha256(_RESULT_ID_SEED + replay_id.encode()).digest()
-    trace_id = int.from_bytes(digest[:_TRACE_ID_BYTES]) or 1
-    span_id = int.from_bytes(digest[_TRACE_ID_BYTES : _TRACE_ID_BYTES + _SPAN_ID_BYTES]) or 1
-    return format_decision_id(trace_id, span_id)

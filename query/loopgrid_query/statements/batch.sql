@@ -18,8 +18,8 @@ FROM corrections WHERE decision_id IN (SELECT unnest(CAST($decision_ids AS VARCH
 
 -- name: batch_replays
 -- As decision_replays, of many decisions.
-SELECT replay_id, decision_id, executor, overrides, status, reason, result_decision_id, requested_by,
-       idempotency_key, requested_at, completed_at, commit_id
+SELECT replay_id, decision_id, executor, "function", overrides, status, reason, result_decision_id, attempts, worker,
+       requested_by, idempotency_key, requested_at, completed_at, history, commit_id
 FROM replays WHERE decision_id IN (SELECT unnest(CAST($decision_ids AS VARCHAR[]))) ORDER BY commit_id, replay_id;
 
 -- name: batch_truths

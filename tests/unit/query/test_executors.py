@@ -8,7 +8,7 @@ from loopgrid_query.errors import Invalid
 from loopgrid_query.replay.executors import Executor, Status, plan
 
 WITH_FUNCTION = {"decision_id": "d", "kind": "decision", "function": "app.reply"}
-WITHOUT = {"decision_id": "d", "kind": "inference", "function": None}
+WITHOUT = {"decision_id": "d", "kind": "inference", "function": None, "input": None}
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,40 @@ def test_an_unknown_executor_suggests_the_nearest():
         plan(WITH_FUNCTION, "functions", has_output=False)
 
     assert refused.value.errors[0].suggestion == "function"
+
+
+CALL = {**WITHOUT, "input": [{"role": "user", "parts": []}]}
+
+
+@pytest.mark.parametrize(
+    ("decision", "requested", "why_not", "executor", "status"),
+    [
+        (CALL, None, None, Executor.MODEL, Status.PENDING),
+        (CALL, "model", None, Executor.MODEL, Status.PENDING),
+        (CALL, None, "It is gone.", None, Status.REFUSED),
+        (CALL, "model", "It is gone.", Executor.MODEL, Status.REFUSED),
+        (WITH_FUNCTION, None, None, Executor.FUNCTION, Status.PENDING),
+        (WITH_FUNCTION, "model", "It is gone.", Executor.MODEL, Status.REFUSED),
+    ],
+)
+def test_a_model_is_asked_where_no_function_is_and_it_can_be(decision, requested, why_not, executor, status):
+    found = plan(decision, requested, has_output=False, why_no_model=lambda: why_not)
+
+    assert (found.executor, found.status) == (executor, status)
+    assert ("It is gone." in (found.reason or "")) == (status is Status.REFUSED)
+
+
+def test_a_model_that_is_chosen_says_why():
+    chosen = plan(CALL, None, has_output=False, why_no_model=lambda: None).reason or ""
+    named = plan(CALL, "model", has_output=False, why_no_model=lambda: None).reason or ""
+
+    assert chosen == f"This inference has no function, and its messages are on record. {named}"
+
+
+def test_what_is_no_model_call_is_not_told_what_one_would_lack():
+    decision = {"decision_id": "d", "kind": "decision", "function": None, "input": {"message": "hello"}}
+
+    reason = plan(decision, None, has_output=False, why_no_model=lambda: "No messages.").reason or ""
+
+    assert "No messages" not in reason
+    assert "hand in the result" in reason

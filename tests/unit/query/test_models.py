@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from loopgrid.schema import FIELDS
-from loopgrid_query import models
+from loopgrid_query import models, replay_models
 from loopgrid_query.records import decision_record
 
 WHOLE_DECISION = {
@@ -125,8 +125,8 @@ def test_a_value_of_the_wrong_form_is_refused_where_it_stands(changed, place):
         (models.MarkRequest, {}),
         (models.MarkRequest, {"reason": " "}),
         (models.CorrectionRequest, {"patch": [], "corrected_by": "a"}),
-        (models.ReplayRequest, {"decision_id": "x"}),
-        (models.ReplayRequest, {"decision_id": WHOLE_DECISION["decision_id"], "overrides": None}),
+        (replay_models.ReplayRequest, {"decision_id": "x"}),
+        (replay_models.ReplayRequest, {"decision_id": WHOLE_DECISION["decision_id"], "overrides": None}),
         (models.SqlRequest, {"query": ""}),
         (models.SqlRequest, {"query": "FROM decisions", "parameters": "x"}),
     ],

@@ -1,0 +1,127 @@
+"""A process that runs replays in the user's code, one after the other: the child of a `loopgrid worker`.
+
+It may hang, be killed, exit, fork or print: the worker that started it bounds and outlives it. They talk over
+one socket, in lines of JSON. Standard output is the worker's, so what is printed here goes to its standard
+error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+from loopgrid import tracing
+from loopgrid.client import LoopGrid
+from loopgrid.definition import registered
+from loopgrid.errors import LoopGridError
+from loopgrid.loading import load
+from loopgrid.overrides import Overrides
+from loopgrid.replaying import prepare, run
+from loopgrid.working import named
+
+DELIVERY_S: Final = 30.0
+"""Seconds that the record of a run may take to arrive, after the run."""
+
+Message = dict[str, Any]
+
+
+class Line:
+    """The socket to the other side. Not thread-safe."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._reader = connection.makefile("rb")
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send one message.
+
+        Raises:
+            OSError: the other side is gone.
+        """
+        self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self) -> Message | None:
+        """The next message; None once the other side is gone."""
+        try:
+            line = self._reader.readline()
+        except OSError:
+            return None
+        return json.loads(line) if line.endswith(b"\n") else None
+
+    def close(self) -> None:
+        """Let go of this end; the other copies of it stay."""
+        self._reader.close()
+        self._connection.close()
+
+
+def serve(line: Line, module: str) -> int:
+    """Import the module, say what it offers, and run what comes until the other side is gone.
+
+    Returns:
+        The exit code: 0, or 1 where the module cannot be used.
+    """
+    try:
+        # Before the module: what that configures must not lead elsewhere.
+        grid = LoopGrid()
+        load(module)
+        grid._check_recording_goes_here()  # noqa: SLF001 - as its own replay() does
+    except LoopGridError as error:
+        line.send({"broken": str(error)})
+        return 1
+    modules = [name for name in sys.modules if name == module or name.startswith(f"{module}.")]
+    line.send({"functions": sorted(registered()), "modules": sorted(modules)})
+    here = os.getpid()
+    while (job := line.receive()) is not None:
+        answer = _run(grid, job)
+        if os.getpid() != here:
+            # A copy that the function forked came back out of it. The other one is the run.
+            _end_copy()
+        line.send(answer)
+    return 0
+
+
+def _end_copy() -> NoReturn:
+    os._exit(0)
+
+
+def _run(grid: LoopGrid, job: Message) -> Message:
+    """Run one attempt, and what there is to say about it."""
+    here = os.getpid()
+    try:
+        overrides = Overrides.checked(job["overrides"] or {})
+        call = prepare(job["decision"], overrides, None, grid._find_prompt)  # noqa: SLF001 - as its own replay() does
+    except LoopGridError as error:
+        return {"outcome": "refused", "reason": f"Nothing ran: {error}"}
+    except BaseException as error:  # noqa: BLE001 - restoring an argument runs the user's classes
+        reason = f"Nothing ran: the arguments cannot be restored: {named(error)}"
+        return {"outcome": "refused", "reason": reason}
+    raised: BaseException | None
+    try:
+        raised = run(call, job["replay_id"], job["decision_id"], job["run_as"])
+    except BaseException as error:  # noqa: BLE001 - a function that exits or is interrupted has failed like any other
+        raised = error
+    if os.getpid() != here:
+        return {}
+    if not tracing.drain(DELIVERY_S):
+        reason = f"it ran, but its record did not reach the server within {DELIVERY_S:g} s"
+        return {"outcome": "failed", "reason": reason}
+    return {"outcome": "ran", "reason": None if raised is None else named(raised)}
+
+
+def main() -> int:
+    """`python -m loopgrid.runner DESCRIPTOR MODULE`, as a worker starts it."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(connection.fileno(), False)  # noqa: FBT003 - no name for it
+    line = Line(connection)
+    if hasattr(os, "register_at_fork"):
+        # A copy must not hold the line open, nor speak on it.
+        os.register_at_fork(after_in_child=line.close)
+    return serve(line, sys.argv[2])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
