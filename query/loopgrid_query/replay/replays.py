@@ -19,6 +19,7 @@ from loopgrid_query.queries import Reader, Row
 from loopgrid_query.records import Record, decision_record, entry_record, parsed
 from loopgrid_query.replay import overrides as grammar
 from loopgrid_query.replay.executors import Executor, Plan, plan
+from loopgrid_query.replay.prompts import SeenPrompts
 from loopgrid_query.spans import decision_attributes
 
 _RESULT_ID_SEED: Final = b"loopgrid.replay.result:"
@@ -46,6 +47,7 @@ class Replays:
         self._reader = reader
         self._ingest = ingest
         self._decisions = decisions
+        self._prompts = SeenPrompts(reader)
         self._locks = KeyedLocks()
 
     def get(self, replay_id: str) -> Record:
@@ -80,6 +82,10 @@ class Replays:
         for name in ("idempotency_key", "requested_by"):
             jsontext.check(getattr(request, name), name)
         chosen = plan(original, request.executor, has_output=has_output)
+        if chosen.executor is not Executor.FUNCTION:
+            # The function's process may define a prompt that no decision has used yet, and looks itself.
+            overrides = self._prompts.resolve(request.overrides, original)
+            request = request.model_copy(update={"overrides": overrides})
         key = request.idempotency_key
         with self._locks.holding(key) if key is not None else nullcontext():
             before = None if key is None else self._reader.row("replay_by_key", idempotency_key=key)
