@@ -298,7 +298,8 @@ class LoopGrid:
             for seen in self._seen_prompts(name, version):
                 if seen.get("template") is not None:
                     return Prompt.recorded(name, version=version, template=seen["template"])
-        raise unknown_version(name, version, [*here, *self._seen_prompts(name)])
+        names = {prompt.name for prompt in registered_prompts()}
+        raise unknown_version(name, version, [*here, *self._seen_prompts(name)], names)
 
     def _seen_prompts(self, name: str, version: str | None = None) -> list[dict[str, Any]]:
         """Prompts of that name in the latest decisions that used one."""

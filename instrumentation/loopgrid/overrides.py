@@ -123,9 +123,16 @@ def replaced_model(recorded: Mapping[str, Any], changes: Mapping[str, Any]) -> M
 
 
 def unknown_version(
-    name: str, version: str | None, known: Iterable[Prompt | Mapping[str, Any]]
+    name: str, version: str | None, known: Iterable[Prompt | Mapping[str, Any]], names: Iterable[str] = ()
 ) -> NotReplayable:
-    """The error for a prompt whose template nobody knows, naming the versions that exist."""
+    """The error for a prompt whose template nobody knows, naming the versions that exist.
+
+    Args:
+        name: of the prompt.
+        version: of the prompt.
+        known: the prompts of that name.
+        names: of the prompts this process defines; the nearest is suggested where none has that name.
+    """
     found = (prompt.version if isinstance(prompt, Prompt) else prompt.get("version") for prompt in known)
     versions = {str(one) for one in found if one is not None}
     if version in versions:
@@ -133,8 +140,12 @@ def unknown_version(
             f"prompt {name!r} version {version} is in the ledger without its template, and this process does "
             "not define it: import the module that defines it, or give overrides['prompt']['template']"
         )
+    defined = sorted(names)
+    hint = f" ({nearest(name, defined)})" if defined else ""
     exist = (
-        f"its versions are {', '.join(sorted(versions))}" if versions else "no prompt of that name is known"
+        f"its versions are {', '.join(sorted(versions))}"
+        if versions
+        else f"no prompt of that name is known{hint}"
     )
     return NotReplayable(
         f"prompt {name!r} has no version {version!r} in this process or in the ledger: {exist}. Import the "

@@ -47,6 +47,8 @@ def test_every_public_view_of_the_design_exists():
         "aggregates", "evaluations", "possible_duplicates", "prices", "costs",
         # What people say beside marks and corrections, the truth under other policies, and what became of it.
         "ground_truth_adjudicated", "ground_truth_majority", "judgements", "outcomes",
+        # What keeps decisions from being replayed exactly.
+        "replayability",
         # Who may do what, and who did.
         "access_log", "keys",
         # Whom people are asked about, and what they answered.

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
@@ -106,8 +106,11 @@ def running_api(
         yield Api(client, services[0], addresses.quack)
 
 
-def attribute(key: str, value: str | int) -> KeyValue:
+def attribute(key: str, value: str | int | list[str]) -> KeyValue:
     """An OTLP attribute."""
+    if isinstance(value, list):
+        texts = ArrayValue(values=[AnyValue(string_value=text) for text in value])
+        return KeyValue(key=key, value=AnyValue(array_value=texts))
     told = AnyValue(string_value=value) if isinstance(value, str) else AnyValue(int_value=value)
     return KeyValue(key=key, value=told)
 

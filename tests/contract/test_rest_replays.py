@@ -331,3 +331,57 @@ def test_content_nested_beyond_all_reason_is_told_but_not_compared(api):
 @pytest.mark.parametrize("replay_id", ["x", "rpl_1", "rpl_" + "G" * 32, "mrk_" + "1" * 32])
 def test_a_malformed_replay_id_is_400(api, replay_id):
     assert problem(api.client.get(f"/v1/replays/{replay_id}"), 400)["errors"][0]["field"] == "replay_id"
+
+
+def test_a_prompt_version_on_record_is_replayed_with_its_template(api, decision_id):
+    api.record(prompt={"name": "support", "version": "2", "template": "Look twice: {message}"})
+    named = {"prompt": {"version": "2"}}
+    key = str(uuid.uuid4())
+
+    replay = requested(api, decision_id, overrides=named, output=RIGHT, idempotency_key=key).json()
+    again = requested(api, decision_id, overrides=named, output=RIGHT, idempotency_key=key)
+
+    filled = {"version": "2", "template": "Look twice: {message}"}
+    assert replay["overrides"] == {"prompt": filled}
+    result = api.client.get(f"/v1/decisions/{replay['result_decision_id']}").json()
+    assert result["prompt"] == {"name": "support", "variables": None, **filled}
+    assert (again.status_code, again.json()) == (200, replay)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field", "said"),
+    [
+        ({"version": "9"}, "overrides.prompt.version", "versions with a template: 1"),
+        ({"name": "suport", "version": "1"}, "overrides.prompt.name", "did you mean 'support'?"),
+    ],
+)
+def test_a_prompt_that_is_not_on_record_is_refused_before_anything_is_recorded(
+    api, decision_id, prompt, field, said
+):
+    before = api.everything()
+
+    (fault,) = problem(requested(api, decision_id, overrides={"prompt": prompt}, output=RIGHT), 422)["errors"]
+
+    assert fault["field"] == field
+    assert said in fault["message"]
+    assert api.everything() == before
+
+
+def test_a_function_may_be_replayed_with_a_version_that_only_its_own_process_knows(api):
+    answer = requested(api, api.decorated(), overrides={"prompt": {"version": "never recorded"}})
+
+    assert answer.status_code == 202
+    assert answer.json()["overrides"] == {"prompt": {"version": "never recorded"}}
+
+
+def test_a_template_that_was_cut_when_it_was_recorded_is_not_replayed(api, decision_id):
+    api.decorated(
+        gen_ai__prompt__name="support",
+        gen_ai__prompt__version="cut",
+        loopgrid__prompt__template="Look tw",
+        loopgrid__capture__lossiness=["prompt.template:truncated:900:sha256=00"],
+    )
+
+    refused = requested(api, decision_id, overrides={"prompt": {"version": "cut"}}, output=RIGHT)
+
+    assert "without its whole template" in problem(refused, 422)["detail"]

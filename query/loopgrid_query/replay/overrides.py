@@ -10,7 +10,8 @@ objects member by member, everything else stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from loopgrid_query import jsontext
@@ -28,6 +29,21 @@ GRAMMAR: Final[Mapping[str, Mapping[str, str] | None]] = {
     "input": None,
 }
 """What may be overridden: members and their types by part."""
+
+_VERSIONS_NAMED: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a prompt on record.
+
+    Attributes:
+        version: its name; ``None`` where decisions used the prompt without one.
+        templates: the texts it has had, as far as they are whole; none where only the name was recorded.
+    """
+
+    version: str | None
+    templates: tuple[str, ...]
 
 
 def check(overrides: Overrides, decision: Mapping[str, Any]) -> None:
@@ -94,11 +110,80 @@ def _input_faults(where: str, members: Mapping[str, Any], decision: Mapping[str,
     ]
 
 
+def named_prompt(overrides: Overrides, decision: Mapping[str, Any]) -> tuple[str | None, str | None] | None:
+    """Name and version of the prompt that overrides ask for without saying its text.
+
+    Args:
+        overrides: checked by ``check``.
+        decision: the original, parsed.
+
+    Returns:
+        ``None`` where they ask for no other prompt, or hand in the text themselves.
+    """
+    given, recorded = overrides.get("prompt", {}), decision["prompt"]
+    if "template" in given or not given.keys() & {"name", "version"}:
+        return None
+    name = given.get("name", recorded["name"])
+    inherited = recorded["version"] if name == recorded["name"] else None
+    return name, given.get("version", inherited)
+
+
+def with_template(
+    overrides: Overrides,
+    name: str | None,
+    version: str | None,
+    versions: Sequence[Version],
+    names: Sequence[str],
+) -> Overrides:
+    """The overrides with the template that is on record for the prompt they name.
+
+    Args:
+        overrides: checked by ``check``.
+        name: of the prompt; ``None`` where neither they nor the decision say it.
+        version: of the prompt.
+        versions: those of that name on record.
+        names: of the prompts on record, where there is none of that name.
+
+    Raises:
+        Invalid: there is no such template, or more than one.
+    """
+    if name is None:
+        message = 'the decision records no prompt name; add "name", or give the text as "template"'
+        raise Invalid.of([FieldError("overrides.prompt.name", message)])
+    if not versions:
+        near = nearest(name, names)
+        hint = "." if near is None else f"; did you mean {near!r}?"
+        message = f'no prompt {name!r} is on record{hint} Its text can be given as "template"'
+        raise Invalid.of([FieldError("overrides.prompt.name", message, near)])
+    found = next((one for one in versions if one.version == version), None)
+    if found is None or len(found.templates) != 1:
+        raise Invalid.of([_version_fault(name, version, found, versions)])
+    return {**overrides, "prompt": {**overrides["prompt"], "template": found.templates[0]}}
+
+
+def _version_fault(
+    name: str, version: str | None, found: Version | None, versions: Sequence[Version]
+) -> FieldError:
+    where, said = "overrides.prompt.version", "no version" if version is None else f"version {version!r}"
+    if found is not None and found.templates:
+        message = f"prompt {name!r}, {said}, has had {len(found.templates)} texts; say which"
+        return FieldError(where, f'{message} as "template"')
+    known = [one.version for one in versions if one.version is not None and len(one.templates) == 1]
+    named = ", ".join(known[-_VERSIONS_NAMED:])
+    if len(known) > _VERSIONS_NAMED:
+        named = f"the last {_VERSIONS_NAMED} of {len(known)}, {named}"
+    exist = f"versions with a template: {named}" if known else "no version of it has one template"
+    missing = f"prompt {name!r}, {said}, is on record {'without its whole template' if found else 'nowhere'}"
+    suggestion = nearest(version, known) if version is not None else None
+    return FieldError(where, f'{missing}; {exist}. Its text can be given as "template"', suggestion)
+
+
 def merge(decision: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
     """Input, prompt and model of a decision with the overrides in place.
 
     A template that is overridden without its version is no longer the recorded version's text, so the
-    version is dropped; the other way round, the recorded template is dropped.
+    version is dropped; the other way round, the recorded template is dropped. A prompt of another name has
+    no version unless one is given.
 
     Args:
         decision: the original, parsed.
@@ -109,7 +194,8 @@ def merge(decision: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
     """
     prompt = dict(decision["prompt"])
     given = overrides.get("prompt", {})
-    if "template" in given and "version" not in given:
+    another = given.get("name", prompt["name"]) != prompt["name"]
+    if ("template" in given or another) and "version" not in given:
         prompt["version"] = None
     if ("version" in given or "name" in given) and "template" not in given:
         prompt["template"] = None

@@ -21,6 +21,7 @@ from loopgrid_query.replay import overrides as grammar
 from loopgrid_query.replay.executors import Executor, Plan, Status, plan
 from loopgrid_query.replay.lifecycle import Attempt, Lease, Lifecycle, Outcome
 from loopgrid_query.replay.model_runs import ModelRuns
+from loopgrid_query.replay.prompts import SeenPrompts
 from loopgrid_query.replay.providers import Providers
 from loopgrid_query.replay_models import ReplayRequest
 
@@ -61,6 +62,7 @@ class Replays:
         self._reader = reader
         self._ingest = ingest
         self._decisions = decisions
+        self._prompts = SeenPrompts(reader)
         self._locks = KeyedLocks()
         self.lifecycle = Lifecycle(reader, ingest, decisions)
         self.models = ModelRuns(reader, decisions, self.lifecycle, providers or Providers(), model_calls)
@@ -165,14 +167,21 @@ class Replays:
         jsontext.check(request.output, "output")
         for name in ("idempotency_key", "requested_by"):
             jsontext.check(getattr(request, name), name)
+
+        def resolved() -> grammar.Overrides:
+            return self._prompts.resolve(request.overrides, original)
+
         chosen = plan(
             original,
             request.executor,
             has_output=has_output,
-            why_no_model=lambda: self.models.why_not(original, request.overrides),
+            why_no_model=lambda: self.models.why_not(original, resolved()),
         )
         if request.worker is not None and chosen.executor is not Executor.FUNCTION:
             raise Invalid.of([FieldError("worker", "belongs to the executor function")])
+        if chosen.executor is not Executor.FUNCTION:
+            # The function's process may define a prompt that no decision has used yet, and looks itself.
+            request = request.model_copy(update={"overrides": dict(resolved())})
         key = request.idempotency_key
         with self._locks.holding(key) if key is not None else nullcontext():
             before = None if key is None else self._reader.row("replay_by_key", idempotency_key=key)

@@ -385,3 +385,10 @@ def test_a_replay_that_would_leave_no_record_is_not_run(grid, real_server):
     loopgrid.configure(endpoint=real_server.api, disabled=True)
     with pytest.raises(errors.Fatal, match="recording is disabled"):
         grid.replay(original)
+
+
+def test_an_unknown_prompt_name_is_answered_with_the_nearest_this_process_defines(grid):
+    triage(Ticket("x", dt.date(2026, 1, 2)))
+
+    with pytest.raises(errors.NotReplayable, match=r"no prompt of that name is known \(.*'triage'"):
+        grid.replay(latest(grid, "triage"), overrides={"prompt": {"name": "triag", "version": "2"}})
