@@ -74,6 +74,11 @@ def is_content(path: str) -> bool:
     return path.startswith("/v1/")
 
 
+def reads_content(method: str, path: str) -> bool:
+    """Whether a request only reads content, so that it can wait for others that do."""
+    return method in _READING and is_content(path)
+
+
 @dataclass(slots=True)
 class Asking:
     """One request to the API.

@@ -25,11 +25,11 @@ import pyarrow as pa
 from loopgrid_collector.auth import Key
 from loopgrid_collector.errors import Forbidden, ShuttingDown, StorageTrouble
 from loopgrid_collector.ledger.ledger import Ledger
-from loopgrid_query import jsontext, sql_guard
+from loopgrid_query import jsontext, sql_guard, sql_late
 from loopgrid_query.access import Asking
 from loopgrid_query.errors import FieldError, QueryError, SqlBusy, SqlInvalid, SqlRefused, SqlTooCostly
 from loopgrid_query.models import SqlRequest
-from loopgrid_query.queries import Reader
+from loopgrid_query.queries import Reader, text_of
 from loopgrid_query.sql_guard import Catalogue
 from loopgrid_query.sql_stream import Rows
 from loopgrid_query.sql_turns import BUSY, Turns
@@ -70,6 +70,14 @@ class SqlLimits:
     waiting: int = 100
     wait_seconds: float = 5.0
     growth_bytes: int = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """A statement that may run, and its syntax."""
+
+    statement: duckdb.Statement
+    syntax: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,7 @@ class Analytics:
             cursor, statement = self._admitted(request, admins, held)
             watched = held.enter_context(self._watch.over(cursor, self._limits.seconds))
             try:
-                result = cursor.execute(statement, request.parameters)
+                result = self._begun(cursor, statement, request.parameters)
                 _check_tellable([(str(column[0]), str(column[1])) for column in result.description or ()])
                 return Rows(
                     result,
@@ -183,7 +191,7 @@ class Analytics:
 
     def _admitted(
         self, request: SqlRequest, admins: frozenset[str], held: ExitStack
-    ) -> tuple[duckdb.DuckDBPyConnection, duckdb.Statement]:
+    ) -> tuple[duckdb.DuckDBPyConnection, _Allowed]:
         """A cursor and the statement that it may run; ``held`` gives them back."""
         jsontext.check(request.query, "query")
         jsontext.check(request.parameters, "parameters")
@@ -201,9 +209,7 @@ class Analytics:
         except _SERVER_TROUBLE as error:
             raise StorageTrouble(f"The ledger cannot be read right now: {error}") from error
 
-    def _allowed(
-        self, cursor: duckdb.DuckDBPyConnection, query: str, admins: frozenset[str]
-    ) -> duckdb.Statement:
+    def _allowed(self, cursor: duckdb.DuckDBPyConnection, query: str, admins: frozenset[str]) -> _Allowed:
         try:
             statements = cursor.extract_statements(query)
         except _SERVER_TROUBLE:
@@ -219,8 +225,36 @@ class Analytics:
         row = self._reader.row("syntax", statement=query)
         if row is None:
             raise AssertionError("a SELECT without FROM has one row")
-        sql_guard.check(json.loads(row["syntax"]), self._catalogue(admins))
-        return statements[0]
+        syntax = json.loads(row["syntax"])
+        sql_guard.check(syntax, self._catalogue(admins))
+        return _Allowed(statements[0], syntax)
+
+    def _begun(
+        self, cursor: duckdb.DuckDBPyConnection, allowed: _Allowed, parameters: Any
+    ) -> duckdb.DuckDBPyConnection:
+        """Run a statement up to its first rows."""
+        late = None if parameters else sql_late.late(allowed.syntax)
+        if late is not None:
+            # Both halves see the same state; closing the cursor ends the transaction.
+            cursor.begin()
+            try:
+                first = self._text(late.keys(self._syntax(text_of("late_keys"))))
+                places = ", ".join(str(place) for (place,) in cursor.execute(first).fetchall()) or "NULL"
+                rows = text_of("late_rows", ("filter_places",)).replace("{places}", places)
+                return cursor.execute(self._text(late.rows(self._syntax(rows))))
+            except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError):
+                # The client is told of faults in the statement as it was written.
+                cursor.rollback()
+        return cursor.execute(allowed.statement, parameters)
+
+    def _syntax(self, statement: str) -> dict[str, Any]:
+        (row,) = self._reader.rows("syntax", {"statement": statement})
+        syntax: dict[str, Any] = json.loads(row["syntax"])
+        return syntax
+
+    def _text(self, syntax: dict[str, Any]) -> str:
+        (row,) = self._reader.rows("statement_of", {"syntax": json.dumps(syntax)})
+        return str(row["statement"])
 
     def _catalogue(self, admins: frozenset[str]) -> Catalogue:
         rows = self._reader.rows("catalogue", {})
@@ -231,12 +265,10 @@ class Analytics:
             admins=admins,
         )
 
-    def _answer(
-        self, cursor: duckdb.DuckDBPyConnection, statement: duckdb.Statement, parameters: Any
-    ) -> SqlAnswer:
+    def _answer(self, cursor: duckdb.DuckDBPyConnection, statement: _Allowed, parameters: Any) -> SqlAnswer:
         with self._watch.over(cursor, self._limits.seconds) as watched:
             try:
-                result = cursor.execute(statement, parameters)
+                result = self._begun(cursor, statement, parameters)
                 columns = [(str(column[0]), str(column[1])) for column in result.description or ()]
                 _check_tellable(columns)
                 rows, truncated = self._fetch(result)

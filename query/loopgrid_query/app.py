@@ -41,6 +41,7 @@ from loopgrid_query.routes import (
 from loopgrid_query.routes.common import ANY_REFUSAL
 from loopgrid_query.routes.cross_origin import CrossOrigin
 from loopgrid_query.routes.door import Door
+from loopgrid_query.routes.in_turn import InTurn
 from loopgrid_query.services import Services
 
 MAX_BODY_BYTES: Final = 16 * 2**20
@@ -143,6 +144,7 @@ def create_app(
     problems.install(app)
     others = [route.path for route in extra_routes if isinstance(route, Route)]
     rates = Rates(config.api_requests_per_s, config.api_request_burst, time.monotonic)
+    app.add_middleware(InTurn)
     app.add_middleware(Door, guard=guard, others=others, rates=rates)
     origins = origins_in(config.api_cors_allowed_origins, "api_cors_allowed_origins", or_everybody=False)
     if origins:

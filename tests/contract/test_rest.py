@@ -570,3 +570,16 @@ def test_while_nothing_can_be_written_the_server_is_not_ready(tmp_path):
         problem(running.client.post("/v1/decisions", json={"decision_type": "reply"}), 503)
 
         problem(running.client.get("/readyz"), 503)
+
+
+def test_spans_of_two_traces_with_the_same_span_id_are_told_apart(api):
+    sent = [decorated_span(loopgrid__decision__output=json.dumps(number)) for number in range(2)]
+    sent[1].span_id = sent[0].span_id
+    api.export(*sent)
+    ids = [f"{each.trace_id.hex()}-{each.span_id.hex()}" for each in sent]
+    nobody = f"{uuid.uuid4().hex}-{sent[0].span_id.hex()}"
+
+    found = [api.client.get(f"/v1/decisions/{each}").json() for each in ids]
+
+    assert [(each["decision_id"], each["output"]) for each in found] == [(ids[0], 0), (ids[1], 1)]
+    problem(api.client.get(f"/v1/decisions/{nobody}"), 404)

@@ -317,7 +317,7 @@ def test_what_may_not_run_may_not_run_in_columns_either(api, media_type):
 
 
 def test_a_result_that_outgrows_its_limit_breaks_off_loudly(api):
-    large = "SELECT range, repeat('x', 1000) AS text FROM range(100000)"
+    large = "SELECT range, repeat('x', 1000) AS text, '[]'::JSON AS content FROM range(100000)"
 
     with pytest.raises(httpx.RemoteProtocolError):
         in_columns(api, large, ARROW)
