@@ -27,7 +27,7 @@ BATCH_ROWS: Final = 2048
 """Rows that are read and sent at once, where a column may hold content."""
 
 NARROW_BATCH_ROWS: Final = 16_384
-"""The same where none does: DuckDB takes half a millisecond for each batch, whatever is in it."""
+"""The same where none does: a batch costs most of a millisecond, whatever is in it."""
 
 PIECE_BYTES: Final = 2**20
 """Size of the pieces in which a file is sent."""

@@ -12,7 +12,7 @@ WHERE place_key = CAST($place AS BIGINT);
 
 -- name: spoken_of
 -- Where a span lies, whether anything was said of it in entries, and whether logs add content to it. Trace ids are
--- compared where the span id fits: as a condition they would be read of every span, which doubles the price.
+-- compared where the span id fits: as a condition they would be read of more spans, which costs a third more.
 SELECT
     (
         SELECT min(place_key) FILTER (WHERE trace_key = CAST($trace_key AS UUID)) FROM store.candidate_rows
