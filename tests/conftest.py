@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from loopgrid import tracing
+from loopgrid.health import health
 from tests.support.server import RunningServer, running_server
 
 _OUTSIDE = ("LOOPGRID_", "OTEL_", "OPENAI_", "COLUMNS", "LINES")
@@ -29,6 +32,25 @@ def own_spool(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp("spool")
     monkeypatch.setenv("LOOPGRID_SPOOL_DIR", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Every test starts as a process does: no settings, no pipeline, nothing counted."""
+    caplog.set_level(logging.WARNING, "loopgrid")
+    health.reset()
+    yield
+    pipeline = tracing._process.pipeline
+    if pipeline is not None:
+        pipeline.shipper.close(0.0)
+        for thread in (pipeline.shipper.writer._thread, pipeline.shipper._thread):
+            if thread is not None:
+                # What it still counts must not be counted in the next test.
+                thread.join(20)
+    tracing._process.pipeline = None
+    tracing._process.config = None
+    tracing._process.mirror = None
+    health.reset()
 
 
 @pytest.fixture(scope="session")

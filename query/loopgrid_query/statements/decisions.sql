@@ -11,10 +11,10 @@ FROM store.plain_rows
 WHERE place_key = CAST($place AS BIGINT);
 
 -- name: spoken_of
--- Where a span lies, whether anything was said of it in entries, and whether logs add content to it. Trace ids are
--- compared where the span id fits: as a condition they would be read of more spans, which costs a third more.
+-- Where a span lies, whether entries say anything of it, and whether logs add content to it.
 SELECT
     (
+        -- Trace ids are compared where the span id fits: as a condition they are read of more spans, a third dearer.
         SELECT min(place_key) FILTER (WHERE trace_key = CAST($trace_key AS UUID)) FROM store.candidate_rows
         WHERE span_key = CAST($span_key AS UBIGINT)
     ) AS place,

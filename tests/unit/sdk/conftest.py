@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 
 import pytest
 
 import loopgrid
-from loopgrid import tracing
 from loopgrid.config import DeliveryLimits
-from loopgrid.health import health
 from tests.support.otlp_receiver import OtlpReceiver, ReceivedSpan
 
 QUICK = DeliveryLimits(
@@ -21,25 +18,6 @@ QUICK = DeliveryLimits(
     max_backoff_s=0.01,
     exit_flush_s=5.0,
 )
-
-
-@pytest.fixture(autouse=True)
-def fresh_process(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Every test starts as a process does: no settings, no pipeline, nothing counted."""
-    caplog.set_level(logging.WARNING, "loopgrid")
-    health.reset()
-    yield
-    pipeline = tracing._process.pipeline
-    if pipeline is not None:
-        pipeline.shipper.close(0.0)
-        for thread in (pipeline.shipper.writer._thread, pipeline.shipper._thread):
-            if thread is not None:
-                # What it still counts must not be counted in the next test.
-                thread.join(20)
-    tracing._process.pipeline = None
-    tracing._process.config = None
-    tracing._process.mirror = None
-    health.reset()
 
 
 @pytest.fixture
