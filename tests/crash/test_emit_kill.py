@@ -7,7 +7,6 @@ import random
 import pytest
 
 from tests.crash.emit_kill import one_round
-from tests.unit.sdk.conftest import fresh_process  # noqa: F401 - used as a fixture
 
 pytestmark = pytest.mark.crash
 
