@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
@@ -21,10 +24,14 @@ from loopgrid.errors import LoopGridError
 from loopgrid.loading import load
 from loopgrid.overrides import Overrides
 from loopgrid.replaying import prepare, run
-from loopgrid.working import named
+from loopgrid.working import LEASE_S, named
 
 DELIVERY_S: Final = 30.0
 """Seconds that the record of a run may take to arrive, after the run."""
+
+ALONE_S: Final = LEASE_S
+"""Seconds that a run may still take when its worker is gone. A result in that time counts; after it the lease
+is over, somebody else runs the replay, and nobody would ever end this one."""
 
 Message = dict[str, Any]
 
@@ -112,11 +119,22 @@ def _run(grid: LoopGrid, job: Message) -> Message:
     return {"outcome": "ran", "reason": None if raised is None else named(raised)}
 
 
+def end_when_alone(connection: socket.socket, alone_s: float) -> None:
+    """End this process, and what the function started, so many seconds after the other side is gone."""
+    gone = select.poll()
+    # Nothing is read here: that the other side closed is told without being asked for.
+    gone.register(connection.fileno(), 0)
+    gone.poll()
+    threading.Event().wait(alone_s)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
 def main() -> int:
     """`python -m loopgrid.runner DESCRIPTOR MODULE`, as a worker starts it."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(connection.fileno(), False)  # noqa: FBT003 - no name for it
     line = Line(connection)
+    threading.Thread(target=end_when_alone, args=(connection, ALONE_S), daemon=True).start()
     if hasattr(os, "register_at_fork"):
         # A copy must not hold the line open, nor speak on it.
         os.register_at_fork(after_in_child=line.close)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -343,6 +345,41 @@ def test_what_a_dead_worker_held_is_run_by_another(place):
     assert held["replay"]["replay_id"] == replay["replay_id"]
     assert (done["status"], done["attempts"]) == ("completed", 2)
     assert "dead went silent" in done["history"][2]["reason"]
+
+
+def test_what_a_killed_worker_had_begun_may_still_end_and_is_recorded_once(place, tmp_path):
+    go_on = tmp_path / "go-on"
+    with working(place) as worker:
+        replay = place.asked(f"waits for {go_on}")
+        worker.next("running")
+        worker.process.kill()
+        worker.process.wait(60)
+        go_on.touch()
+        done = place.grid.wait_for_replay(replay["replay_id"], timeout_s=60)
+
+    assert (done["status"], done["attempts"]) == ("completed", 1)
+
+
+def test_a_run_that_hangs_does_not_outlive_its_worker_for_ever():
+    ours, theirs = socket.socketpair()
+    program = (
+        "import socket, sys, threading; from loopgrid.runner import end_when_alone; "
+        "line = socket.socket(fileno=int(sys.argv[1])); "
+        "threading.Thread(target=end_when_alone, args=(line, 0.0), daemon=True).start(); "
+        "line.send(b'!'); threading.Event().wait()"
+    )
+    with (
+        theirs,
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        ) as hanging,
+    ):
+        assert ours.recv(1) == b"!"
+        assert hanging.poll() is None
+        ours.close()
+        assert hanging.wait(60) == -signal.SIGKILL
 
 
 def test_a_key_that_may_not_run_replays_ends_the_worker_with_the_reason(tmp_path):
