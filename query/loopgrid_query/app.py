@@ -26,6 +26,7 @@ from loopgrid_query.routes import (
     compare,
     decisions,
     evaluations,
+    experiments,
     exports,
     health,
     judgements,
@@ -57,6 +58,7 @@ _TAGS: Final = [
     {"name": "judgement", "description": "what people say about it; appended, never an edit"},
     {"name": "review", "description": "queues of decisions for people to judge"},
     {"name": "replay", "description": "a past decision again, with something changed"},
+    {"name": "experiment", "description": "many replays of a cohort under one change, with a control arm"},
     {"name": "export", "description": "decisions and corrections as training and test data, with lineage"},
     {"name": "sql", "description": "the public views"},
     {"name": "snapshot", "description": "a copy of the whole ledger"},
@@ -133,7 +135,7 @@ def create_app(
         ledger, ingest, guard, sql_limits or SqlLimits(), providers, config.max_model_calls
     )
     parts = (
-        *(decisions, judgements, evaluations, reviews, replays, compare),
+        *(decisions, judgements, evaluations, reviews, replays, experiments, compare),
         *(exports, sql, snapshot, prices, keys, schemas, health),
     )
     for part in parts:

@@ -169,12 +169,19 @@ class Decisions:
         """
         for decision_id in decision_ids:
             ids.split_decision_id(decision_id)
-        rows = {row["decision_id"]: row for row in self._completed(self._records_of(decision_ids))}
+        rows = self.originals(decision_ids)
         said = self._said_of(rows)
         return {
             "items": [{**decision_record(rows[each]), **said[each]} for each in decision_ids if each in rows],
             "missing": [each for each in decision_ids if each not in rows],
         }
+
+    def originals(self, decision_ids: Iterable[str]) -> Mapping[str, Row]:
+        """Decisions by their ids as rows of the view, without what was said about them.
+
+        Those that are none on record are left out.
+        """
+        return {row["decision_id"]: row for row in self._completed(self._records_of(decision_ids))}
 
     def _records_of(self, decision_ids: Iterable[str]) -> Sequence[Row]:
         """Records of those that are decisions on record."""

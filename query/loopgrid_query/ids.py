@@ -125,3 +125,27 @@ def check_replay_id(text: str) -> str:
     if not is_replay_id(text):
         raise Malformed.of([FieldError("replay_id", REPLAY_ID_FORM)])
     return text
+
+
+COHORT_ID_PATTERN: Final = r"coh_[0-9a-f]{32}"
+EXPERIMENT_ID_PATTERN: Final = r"exp_[0-9a-f]{32}"
+
+
+def new_cohort_id() -> str:
+    """A random cohort id."""
+    return "coh_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
+def new_experiment_id(key: str | None = None) -> str:
+    """An experiment id: random, or the one that belongs to an idempotency key."""
+    return "exp_" + _entry_id(b"loopgrid.experiment", "", key)
+
+
+def new_experiment_event_id() -> str:
+    """A random id of something that happened to an experiment."""
+    return "exe_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
+def item_replay_id(experiment_id: str, arm: str, decision_id: str) -> str:
+    """Id of the replay that is an item of an experiment: found without being looked up, and made once."""
+    return "rpl_" + _entry_id(b"loopgrid.experiment.item", decision_id, f"{experiment_id}/{arm}")

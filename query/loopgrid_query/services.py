@@ -13,6 +13,9 @@ from loopgrid_query.comparisons import Comparisons
 from loopgrid_query.corrections import Corrections
 from loopgrid_query.decisions import Decisions
 from loopgrid_query.evaluations import Evaluations
+from loopgrid_query.experiments.cohorts import Cohorts
+from loopgrid_query.experiments.experiments import Experiments
+from loopgrid_query.experiments.results import Results
 from loopgrid_query.exports.source import Exports
 from loopgrid_query.judgement import Judgements
 from loopgrid_query.keys import Keys
@@ -46,6 +49,9 @@ class Services:
     exports: Exports
     reviews: Reviews
     snapshots: Snapshots
+    cohorts: Cohorts
+    experiments: Experiments
+    results: Results
 
     @classmethod
     def on(
@@ -78,6 +84,11 @@ class Services:
         replays.models.start()
         ingest.when_stopping(replays.models.stop)
         ingest.when_closing(replays.models.close)
+        cohorts = Cohorts(reader, ingest)
+        experiments = Experiments(reader, ingest, decisions, replays, cohorts)
+        experiments.start()
+        ingest.when_stopping(experiments.runner.stop)
+        ingest.when_closing(experiments.runner.close)
         corrections = Corrections(reader, ingest, decisions, locks)
         judgements = Judgements(reader, ingest, decisions, exports, locks)
         return cls(
@@ -96,4 +107,7 @@ class Services:
             exports=exports,
             reviews=Reviews(reader, ingest, decisions, corrections, judgements),
             snapshots=Snapshots(ledger),
+            cohorts=cohorts,
+            experiments=experiments,
+            results=Results(reader, decisions, cohorts, experiments),
         )

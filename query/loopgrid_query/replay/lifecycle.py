@@ -61,6 +61,7 @@ class Lifecycle:
         self._memory = threading.Lock()
         self._known: dict[str, Attempt] | None = None
         self._listeners: list[Callable[[Attempt], None]] = []
+        self._end_listeners: list[Callable[[Attempt, Status], None]] = []
 
     def when_pending(self, listener: Callable[[Attempt], None]) -> None:
         """Have a function called with every attempt that begins to wait, by the thread that does it.
@@ -68,6 +69,10 @@ class Lifecycle:
         It must only take note: a replay's lock may be held.
         """
         self._listeners.append(listener)
+
+    def when_settled(self, listener: Callable[[Attempt, Status], None]) -> None:
+        """Have a function called with every attempt that ended a replay, and how. As ``when_pending``."""
+        self._end_listeners.append(listener)
 
     def waiting(self) -> list[Attempt]:
         """Attempts that wait for somebody, oldest first."""
@@ -242,6 +247,7 @@ class Lifecycle:
                 known, Status.CANCELLED, None, f"{said}: {reason}" if reason else said, by=by
             )
             self._forget(replay_id)
+            self._tell_end(known, Status.CANCELLED)
 
     def retry(self, replay: Row, by: str | None, repeats: int | None) -> None:
         """Failed, refused or cancelled → pending, as a new attempt. What is pending or running stays so.
@@ -290,6 +296,8 @@ class Lifecycle:
             if attempt.number > 1 or self._reader.row("replay_results", replay_id=attempt.replay_id) is None:
                 return False
             self._forget(attempt.replay_id)
+            row = self._reader.row("replay", replay_id=attempt.replay_id)
+            self._tell_end(attempt, Status.COMPLETED if row is None else Status(row["status"]))
             return True
         with self._locks.holding(attempt.replay_id):
             known = self._find(attempt.replay_id)
@@ -340,6 +348,7 @@ class Lifecycle:
     def _settle(self, attempt: Attempt, status: Status, worker: str | None, reason: str | None) -> None:
         self._transitions.append(attempt, status, worker, reason)
         self._forget(attempt.replay_id)
+        self._tell_end(attempt, status)
 
     def _wait_again(self, again: Attempt, worker: str, reason: str) -> None:
         self._transitions.append(again, Status.PENDING, worker, reason)
@@ -376,6 +385,10 @@ class Lifecycle:
     def _tell(self, attempt: Attempt) -> None:
         for listener in self._listeners:
             listener(attempt)
+
+    def _tell_end(self, attempt: Attempt, status: Status) -> None:
+        for listener in self._end_listeners:
+            listener(attempt, status)
 
     def _all(self) -> list[Attempt]:
         with self._memory:

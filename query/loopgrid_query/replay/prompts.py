@@ -10,10 +10,17 @@ from loopgrid_query.replay.overrides import Overrides, Version, named_prompt, wi
 
 
 class SeenPrompts:
-    """The prompts of one ledger."""
+    """The prompts of one ledger.
 
-    def __init__(self, reader: Reader) -> None:
+    Args:
+        reader: reads it.
+        remembers: whether what was read once is not read again: for many decisions in a short time.
+    """
+
+    def __init__(self, reader: Reader, *, remembers: bool = False) -> None:
         self._reader = reader
+        self._remembers = remembers
+        self._known: dict[str, list[Version]] = {}
 
     def resolve(self, overrides: Overrides, decision: Mapping[str, Any]) -> Overrides:
         """Overrides whose prompt has its template, where they name a prompt without one.
@@ -33,16 +40,20 @@ class SeenPrompts:
         if named is None:
             return overrides
         name, version = named
-        versions = (
-            []
-            if name is None
-            else [
-                Version(row["version"], tuple(row["templates"] or ()))
-                for row in self._reader.rows("prompt_texts", {"name": name})
-            ]
-        )
+        versions = [] if name is None else self._versions(name)
         names = [] if versions or name is None else self._names()
         return with_template(overrides, name, version, versions, names)
+
+    def _versions(self, name: str) -> list[Version]:
+        if name in self._known:
+            return self._known[name]
+        found = [
+            Version(row["version"], tuple(row["templates"] or ()))
+            for row in self._reader.rows("prompt_texts", {"name": name})
+        ]
+        if self._remembers:
+            self._known[name] = found
+        return found
 
     def _names(self) -> list[str]:
         return [row["name"] for row in self._reader.rows("prompt_names", {})]

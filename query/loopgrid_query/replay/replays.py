@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,37 @@ class Requested:
 
     replay: Record
     created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """One of many requests that are recorded at once.
+
+    Attributes:
+        replay_id: id that the replay gets.
+        original: the decision that is replayed, parsed.
+        overrides: what to replace.
+        executor: the executor asked for, if any.
+        key: idempotency key.
+        more: further facts of the request.
+    """
+
+    replay_id: str
+    original: Record
+    overrides: Mapping[str, Any]
+    executor: str | None
+    key: str
+    more: Mapping[str, Any]
+
+    def request(self, overrides: Mapping[str, Any], by: str | None) -> ReplayRequest:
+        """The request that it stands for."""
+        return ReplayRequest.model_construct(
+            decision_id=self.original["decision_id"],
+            overrides=dict(overrides),
+            executor=self.executor,
+            idempotency_key=self.key,
+            requested_by=by,
+        )
 
 
 class Replays:
@@ -168,20 +200,12 @@ class Replays:
         for name in ("idempotency_key", "requested_by"):
             jsontext.check(getattr(request, name), name)
 
-        def resolved() -> grammar.Overrides:
-            return self._prompts.resolve(request.overrides, original)
-
-        chosen = plan(
-            original,
-            request.executor,
-            has_output=has_output,
-            why_no_model=lambda: self.models.why_not(original, resolved()),
+        chosen, overrides = self._planned(
+            original, request.overrides, request.executor, self._prompts, has_output=has_output
         )
         if request.worker is not None and chosen.executor is not Executor.FUNCTION:
             raise Invalid.of([FieldError("worker", "belongs to the executor function")])
-        if chosen.executor is not Executor.FUNCTION:
-            # The function's process may define a prompt that no decision has used yet, and looks itself.
-            request = request.model_copy(update={"overrides": dict(resolved())})
+        request = request.model_copy(update={"overrides": overrides})
         key = request.idempotency_key
         with self._locks.holding(key) if key is not None else nullcontext():
             before = None if key is None else self._reader.row("replay_by_key", idempotency_key=key)
@@ -200,7 +224,82 @@ class Replays:
                 self.lifecycle.requested(attempt, held)
         return Requested(self.get(replay_id), created=before is None)
 
+    def planned(self, fork: Fork, prompts: SeenPrompts) -> tuple[Plan, dict[str, Any]]:
+        """What would be done with a fork, and its overrides with what the ledger adds to them.
+
+        What ``request`` would refuse is a plan here, too: nothing runs, for that reason.
+        """
+        try:
+            grammar.check(fork.overrides, fork.original)
+            return self._planned(fork.original, fork.overrides, fork.executor, prompts, has_output=False)
+        except Invalid as fault:
+            return Plan(None, Status.REFUSED, f"Nothing ran: {fault}"), dict(fork.overrides)
+
+    def _planned(
+        self,
+        original: Record,
+        overrides: Mapping[str, Any],
+        executor: str | None,
+        prompts: SeenPrompts,
+        *,
+        has_output: bool,
+    ) -> tuple[Plan, dict[str, Any]]:
+        def resolved() -> grammar.Overrides:
+            return prompts.resolve(overrides, original)
+
+        chosen = plan(
+            original,
+            executor,
+            has_output=has_output,
+            why_no_model=lambda: self.models.why_not(original, resolved()),
+        )
+        # The function's process may define a prompt that no decision has used yet, and looks itself.
+        return chosen, dict(overrides if chosen.executor is Executor.FUNCTION else resolved())
+
+    def request_many(self, forks: Sequence[Fork], by: str | None, prompts: SeenPrompts) -> Sequence[Plan]:
+        """Record many requests in one commit, and let what is pending run.
+
+        Args:
+            forks: what is asked for, none of which is on record.
+            by: who asks.
+            prompts: finds prompts that overrides name.
+
+        Returns:
+            What was done with each. What ``request`` would refuse is recorded as refused.
+
+        Raises:
+            CollectorError: the door refuses; none is stored.
+        """
+        plans = [self.planned(fork, prompts) for fork in forks]
+        self._ingest.entries_blocking(
+            [
+                self._entry(
+                    fork.replay_id, fork.request(overrides, by), chosen, fork.original["function"], fork.more
+                )
+                for fork, (chosen, overrides) in zip(forks, plans, strict=True)
+            ]
+        )
+        for fork, (chosen, overrides) in zip(forks, plans, strict=True):
+            if chosen.status is Status.PENDING and chosen.executor is not None:
+                if chosen.executor is Executor.MODEL:
+                    self.models.expect(fork.replay_id, fork.original, overrides)
+                decision_id = fork.original["decision_id"]
+                self.lifecycle.requested(
+                    Attempt(fork.replay_id, decision_id, chosen.executor, fork.original["function"])
+                )
+        return [chosen for chosen, _ in plans]
+
     def _append(self, replay_id: str, request: ReplayRequest, chosen: Plan, function: str | None) -> None:
+        self._ingest.entry_blocking(self._entry(replay_id, request, chosen, function, {}))
+
+    def _entry(
+        self,
+        replay_id: str,
+        request: ReplayRequest,
+        chosen: Plan,
+        function: str | None,
+        more: Mapping[str, Any],
+    ) -> Entry:
         trace_id, span_id = parse_decision_id(request.decision_id)
         optional = {
             "reason": chosen.reason,
@@ -214,17 +313,16 @@ class Replays:
             "overrides": request.overrides,
             "status": chosen.status,
             **{name: value for name, value in optional.items() if value is not None},
+            **more,
         }
-        self._ingest.entry_blocking(
-            Entry(
-                entry_id=replay_id,
-                entry_type="replay",
-                trace_id=trace_id,
-                span_id=span_id,
-                subject_id=None,
-                actor=request.requested_by,
-                body=body,
-            )
+        return Entry(
+            entry_id=replay_id,
+            entry_type="replay",
+            trace_id=trace_id,
+            span_id=span_id,
+            subject_id=None,
+            actor=request.requested_by,
+            body=body,
         )
 
     def _append_result(self, replay_id: str, request: ReplayRequest, original: Record) -> None:

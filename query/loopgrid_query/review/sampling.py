@@ -32,7 +32,7 @@ def choose(reader: Reader, given: Mapping[str, Any], sample: SampleGiven) -> tup
     Raises:
         Invalid: a filter is unknown, or does not fit; or no decision was found.
     """
-    selection = _selection(given)
+    selection = selection_of(given, "filters", "a queue; its size is sample.size")
     parameters = {**selection.parameters, "size": sample.size}
     chosen: dict[str, Any] = {"filters": dict(given), "method": sample.method, "size": sample.size}
     _only_for("by", sample.by, sample.method, "stratified")
@@ -64,11 +64,19 @@ def choose(reader: Reader, given: Mapping[str, Any], sample: SampleGiven) -> tup
     return [row["decision_id"] for row in rows], chosen
 
 
-def _selection(given: Mapping[str, Any]) -> filters.Selection:
+def selection_of(given: Mapping[str, Any], where: str, of_what: str) -> filters.Selection:
+    """Filters that a request gives by name.
+
+    Args:
+        given: as a list of decisions takes them.
+        where: the field that holds them, for messages.
+        of_what: what they are for, for messages.
+
+    Raises:
+        Invalid: one is unknown, or does not fit.
+    """
     faults = [
-        FieldError(f"filters.{name}", "has no meaning for a queue; its size is sample.size")
-        for name in given
-        if name in _WITHOUT
+        FieldError(f"{where}.{name}", f"has no meaning for {of_what}") for name in given if name in _WITHOUT
     ]
     if faults:
         raise Invalid.of(faults)
@@ -76,7 +84,7 @@ def _selection(given: Mapping[str, Any]) -> filters.Selection:
         return filters.select((name, _word(value)) for name, value in given.items())
     except Malformed as error:
         named = [
-            FieldError(f"filters.{fault.field}", fault.message, fault.suggestion) for fault in error.errors
+            FieldError(f"{where}.{fault.field}", fault.message, fault.suggestion) for fault in error.errors
         ]
         raise Invalid.of(named) from error
 
