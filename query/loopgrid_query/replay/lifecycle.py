@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Final
 
 from loopgrid_collector.ingest import Ingest
+from loopgrid_collector.ledger.records import Entry
 from loopgrid_query.decisions import Decisions
 from loopgrid_query.errors import Conflict, FieldError, Invalid
 from loopgrid_query.locks import KeyedLocks
@@ -84,6 +85,18 @@ class Lifecycle:
             one.lease.until for one in self._all() if one.lease is not None and one.lease.until is not None
         ]
         return max(0.0, min(ends) - self._clock()) if ends else None
+
+    def begun(self, attempt: Attempt, worker: str) -> tuple[Attempt, Entry]:
+        """An attempt as it is when it runs from its request on, and the entry that says so.
+
+        The entry is to be committed with the request; then ``requested_running`` takes note.
+        """
+        running = replace(attempt, lease=Lease(worker, None, None))
+        return running, self._transitions.entry(running, Status.RUNNING, worker)
+
+    def requested_running(self, attempt: Attempt) -> None:
+        """Take note of a replay whose request has just been recorded together with its beginning."""
+        self._remember(attempt)
 
     def requested(self, attempt: Attempt, held: Lease | None = None) -> None:
         """Take note of a replay whose request has just been recorded as pending.
@@ -192,6 +205,26 @@ class Lifecycle:
             CollectorError: the door refuses; it may be recorded again.
         """
         self._transitions.record_result(attempt, original, overrides, fields)
+
+    def end_recorded(self, replay_id: str, worker: str, number: int, failure: str | None) -> None:
+        """Running → completed or failed, right after ``record_result``: what it recorded is not read again.
+
+        Args:
+            replay_id: the replay.
+            worker: who ran the attempt.
+            number: which attempt it was.
+            failure: the error that was recorded; None where it ran to its end.
+
+        Raises:
+            Conflict: the worker does not hold it: it was cancelled meanwhile.
+            CollectorError: the door refuses; it is still running.
+        """
+        with self._locks.holding(replay_id):
+            held = self._held(replay_id, worker, number)
+            if held is None:
+                raise self._not("be ended by this attempt", replay_id)
+            status = Status.COMPLETED if failure is None else Status.FAILED
+            self._settle(held, status, worker, failure)
 
     def carry_through(
         self,

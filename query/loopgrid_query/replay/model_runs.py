@@ -79,6 +79,8 @@ class ModelRuns:
         self._providers = providers
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="model-replay")
+        self._limit = limit
+        self._busy = 0
         self._calls: set[Future[Answer]] = set()
         self._remembered: dict[str, tuple[Record, Record]] = {}
         self._lock = threading.Lock()
@@ -163,6 +165,15 @@ class ModelRuns:
             )
         return request, provider
 
+    def idle(self) -> int:
+        """How many more calls could begin at once."""
+        with self._lock:
+            return max(0, self._limit - self._busy)
+
+    def run_begun(self, attempt: Attempt) -> None:
+        """Run an attempt that is on record as running; there was room for it."""
+        self._submit(self._run_begun, attempt)
+
     def _arrived(self, attempt: Attempt) -> None:
         if attempt.executor == Executor.MODEL:
             self._submit(self._run, attempt)
@@ -170,11 +181,19 @@ class ModelRuns:
     def _submit(self, work: Callable[..., None], *arguments: Any) -> None:
         if self._stopping.is_set():
             return
+        with self._lock:
+            self._busy += 1
         try:
-            self._pool.submit(work, *arguments).add_done_callback(_tell)
+            self._pool.submit(work, *arguments).add_done_callback(self._done)
         except RuntimeError:
             # The pool closed between the two: it stays pending, and the next start takes it up.
-            return
+            self._done(None)
+
+    def _done(self, done: Future[None] | None) -> None:
+        with self._lock:
+            self._busy -= 1
+        if done is not None:
+            _tell(done)
 
     def _recover(self) -> None:
         self._lifecycle.end_leases()
@@ -196,9 +215,22 @@ class ModelRuns:
         except (Conflict, _Stopped):
             # Cancelled before it began, or left for the next start.
             return
+        self._carry(begun, attempt.silent, remembered)
+
+    def _run_begun(self, attempt: Attempt) -> None:
+        """Take one attempt to its end that is on record as running."""
+        with self._lock:
+            remembered = self._remembered.pop(attempt.replay_id, None)
+        self._carry(attempt, None, remembered)
+
+    def _carry(self, begun: Attempt, silent: str | None, remembered: tuple[Record, Record] | None) -> None:
+        life, replay_id, number = self._lifecycle, begun.replay_id, begun.number
         try:
-            outcome, reason = self._outcome(begun, attempt.silent, remembered)
-            self._durably(lambda: self._lifecycle.end(begun.replay_id, SERVER, begun.number, outcome, reason))
+            outcome, reason = self._outcome(begun, silent, remembered)
+            if outcome is Outcome.RAN:
+                self._durably(lambda: life.end_recorded(replay_id, SERVER, number, reason))
+            else:
+                self._durably(lambda: life.end(replay_id, SERVER, number, outcome, reason))
         except Conflict as cancelled:
             _log.info("a replay that was cancelled is not recorded: %s", cancelled)
 
@@ -217,7 +249,8 @@ class ModelRuns:
             self._durably(lambda: self._lifecycle.record_result(attempt, original, overrides, found))
         except _Stopped:
             return Outcome.FAILED, f"The server stopped while {provider.name} was asked. {_PERHAPS_CHARGED}"
-        return Outcome.RAN, None
+        error = found.get("error")
+        return Outcome.RAN, None if error is None else f"{error['type']}: {error['message']}"
 
     def _what(self, attempt: Attempt) -> tuple[Record, Record]:
         """The decision that is replayed, and what to replace.

@@ -20,7 +20,7 @@ from loopgrid_query.queries import Reader, Row
 from loopgrid_query.records import Record, decision_record, entry_record, parsed
 from loopgrid_query.replay import overrides as grammar
 from loopgrid_query.replay.executors import Executor, Plan, Status, plan
-from loopgrid_query.replay.lifecycle import Attempt, Lease, Lifecycle, Outcome
+from loopgrid_query.replay.lifecycle import SERVER, Attempt, Lease, Lifecycle, Outcome
 from loopgrid_query.replay.model_runs import ModelRuns
 from loopgrid_query.replay.prompts import SeenPrompts
 from loopgrid_query.replay.providers import Providers
@@ -271,6 +271,16 @@ class Replays:
             CollectorError: the door refuses; none is stored.
         """
         plans = [self.planned(fork, prompts) for fork in forks]
+        idle = self.models.idle()
+        runs_at_once: dict[str, Attempt] = {}
+        begins = []
+        for fork, (chosen, _) in zip(forks, plans, strict=True):
+            if chosen.executor is Executor.MODEL and chosen.status is Status.PENDING and idle > 0:
+                idle -= 1
+                decision_id = fork.original["decision_id"]
+                attempt = Attempt(fork.replay_id, decision_id, Executor.MODEL, None)
+                runs_at_once[fork.replay_id], entry = self.lifecycle.begun(attempt, SERVER)
+                begins.append(entry)
         self._ingest.entries_blocking(
             [
                 self._entry(
@@ -278,11 +288,17 @@ class Replays:
                 )
                 for fork, (chosen, overrides) in zip(forks, plans, strict=True)
             ]
+            + begins
         )
         for fork, (chosen, overrides) in zip(forks, plans, strict=True):
             if chosen.status is Status.PENDING and chosen.executor is not None:
                 if chosen.executor is Executor.MODEL:
                     self.models.expect(fork.replay_id, fork.original, overrides)
+                running = runs_at_once.get(fork.replay_id)
+                if running is not None:
+                    self.lifecycle.requested_running(running)
+                    self.models.run_begun(running)
+                    continue
                 decision_id = fork.original["decision_id"]
                 self.lifecycle.requested(
                     Attempt(fork.replay_id, decision_id, chosen.executor, fork.original["function"])

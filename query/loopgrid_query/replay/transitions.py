@@ -49,21 +49,32 @@ class Transitions:
         Raises:
             CollectorError: the door refuses; nothing is stored.
         """
+        self._ingest.entry_blocking(self.entry(attempt, status, worker, reason, by=by, more=more))
+
+    @staticmethod
+    def entry(
+        attempt: Attempt,
+        status: Status,
+        worker: str | None,
+        reason: str | None = None,
+        *,
+        by: str | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """The entry that ``append`` appends; arguments are the same."""
         trace_id, span_id = parse_decision_id(attempt.decision_id)
         # A pending attempt has none yet; a cancelled one may still come to one, which is shown then.
         expected = None if status is Status.PENDING else attempt.result_id
         facts = {"worker": worker, "reason": reason, "result_decision_id": expected, **(more or {})}
         body = {"status": status, "attempt": attempt.number}
-        self._ingest.entry_blocking(
-            Entry(
-                entry_id=ids.new_replay_event_id(),
-                entry_type="replay",
-                trace_id=trace_id,
-                span_id=span_id,
-                subject_id=attempt.replay_id,
-                actor=by or worker,
-                body=body | {name: value for name, value in facts.items() if value is not None},
-            )
+        return Entry(
+            entry_id=ids.new_replay_event_id(),
+            entry_type="replay",
+            trace_id=trace_id,
+            span_id=span_id,
+            subject_id=attempt.replay_id,
+            actor=by or worker,
+            body=body | {name: value for name, value in facts.items() if value is not None},
         )
 
     def result(self, attempt: Attempt) -> Row | None:
