@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from loopgrid.errors import Invalid
+from loopgrid.experimenting import ExperimentCalls
 from loopgrid.judging import JudgementCalls
 from loopgrid.overrides import Overrides
 from loopgrid.prompt import Model, Prompt
@@ -37,7 +38,7 @@ REPLAY_PREFIX: Final = "rpl_"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Calls(JudgementCalls, ReviewCalls):
+class Calls(JudgementCalls, ReviewCalls, ExperimentCalls):
     """The requests of one client.
 
     Args:

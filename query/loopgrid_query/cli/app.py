@@ -13,11 +13,13 @@ from loopgrid.version import version
 from loopgrid_collector.errors import CollectorError
 from loopgrid_query.cli import (
     checking,
+    cohorts,
     comparison,
     completing,
     decisions,
     demo,
     evaluations,
+    experimenting,
     exporting,
     importing,
     judging,
@@ -100,9 +102,11 @@ app.command(epilog=example("loopgrid worker support_agent --concurrency 4 --time
 app.command(epilog=example(f"loopgrid compare {EXAMPLE_ID}", "rpl_8c2d3f405b6e47a19d0e1f2a3b4c5d6e"))(
     comparison.compare
 )
+app.add_typer(cohorts.app, name="cohort")
+app.add_typer(experimenting.app, name="experiment")
 app.command(
     epilog=example(
-        "loopgrid check --replay-ids replays.txt",
+        "loopgrid check --override prompt.version=2 --corrected-since 7d",
         "--rule 'fixed >= 0.8 and newly_broken == 0' --html gate.html",
     )
 )(checking.check)

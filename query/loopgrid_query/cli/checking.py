@@ -15,14 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from loopgrid import LoopGrid
+from loopgrid_query.cli import choosing
 from loopgrid_query.cli.connection import AsJson, Endpoint, client
 from loopgrid_query.cli.console import print_json, stderr, stdout
 from loopgrid_query.cli.errors import NEGATIVE, CliError
+from loopgrid_query.cli.experimenting import all_items
 from loopgrid_query.cli.gist import plain
+from loopgrid_query.cli.overrides import parse_overrides
 from loopgrid_query.compare import equality as equalities
 from loopgrid_query.errors import QueryError
 from loopgrid_query.instants import FORM, as_stored, parse_instant
-from loopgrid_query.report_models import GateReport, GateVerdict
+from loopgrid_query.report_models import GateReport, GateVerdict, Item
 
 _STYLES: Final = {"pass": "bold green", "fail": "bold red", "unknown": "bold yellow"}
 _STANDARD_INPUT: Final = Path("-")
@@ -65,6 +68,22 @@ def check(
             "control arm.",
         ),
     ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="ID", help="An experiment's replays, with its control arm.")
+    ] = None,
+    override: choosing.Override = None,
+    cohort: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --override: the decisions of this cohort.")
+    ] = None,
+    corrected_since: choosing.CorrectedSince = None,
+    filters: choosing.Filters = None,
+    uncorrected_sample: choosing.UncorrectedSample = None,
+    control_share: choosing.ControlShare = None,
+    concurrency: choosing.Concurrency = 8,
+    budget_calls: choosing.BudgetCalls = None,
+    budget_tokens: choosing.BudgetTokens = None,
+    budget_usd: choosing.BudgetUsd = None,
+    app: choosing.App = None,
     equality: Annotated[
         str | None,
         typer.Option(metavar="RULE", help="When outputs count as equal, as in loopgrid compare."),
@@ -84,7 +103,11 @@ def check(
     endpoint: Endpoint = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold replays against the corrections of their decisions, and a rule.
+    """Hold a change against what people said is right, and a rule.
+
+    With --override and --corrected-since (or --cohort) the decisions are replayed first, with the change and
+    once more unchanged: an experiment. Or name replays that have run: --experiment, --replay-ids or
+    --replays-since.
 
     Exits 0 where the rule holds, 1 where it does not or where nobody can say, 2 where the check could
     not be made. What failed counts against the change, and never leaves a denominator.
@@ -96,8 +119,32 @@ def check(
         parsed = gate.parse(rule)
         asked = equalities.parse(equality)
         grid = client(endpoint)
-        chosen = _chosen(grid, replay_ids, control_ids, replays_since)
-        report = _report(grid, chosen, asked, policy, title)
+        found = choosing.chosen(filters, corrected_since, uncorrected_sample)
+        makes = cohort is not None or bool(found) or bool(override)
+        if sum((makes, experiment is not None, replay_ids is not None, replays_since is not None)) != 1:
+            raise CliError(
+                "say which replays, in one way: --override with --corrected-since or --cohort, --experiment, "
+                "--replay-ids or --replays-since."
+            )
+        if makes:
+            with choosing.worker_beside(app, concurrency, endpoint):
+                made = grid.create_experiment(
+                    cohort=cohort,
+                    decisions=found or None,
+                    overrides=parse_overrides(override or []),
+                    name=title,
+                    control_share=control_share,
+                    concurrency=concurrency,
+                    budget=choosing.budget(budget_calls, budget_tokens, budget_usd),
+                    policy=policy,
+                    equality=equality,
+                )
+                experiment = choosing.waited(grid, made).experiment_id
+        if experiment is not None:
+            report = _report_of(grid, experiment, title)
+        else:
+            chosen = _chosen(grid, replay_ids, control_ids, replays_since)
+            report = _report(grid, chosen, asked, policy, title)
         report.gate = gate.evaluate(parsed, report.statistics)
     for file, written in (
         (junit, gate_junit.junit),
@@ -114,6 +161,29 @@ def check(
         raise typer.Exit(NEGATIVE)
 
 
+def _report_of(grid: LoopGrid, experiment_id: str, title: str | None) -> GateReport:
+    """The report of an experiment, by what people say is right now."""
+    from loopgrid_query.replay.statistics import statistics
+
+    experiment = grid.get_experiment(experiment_id)
+    arms: dict[str, list[Item]] = {"change": [], "control": []}
+    for item in all_items(grid, experiment_id):
+        arms[item["arm"]].append(Item.model_validate(item))
+    found = statistics(arms["change"], arms["control"] or None)
+    if experiment.status != "completed":
+        why = f" ({experiment.reason})" if experiment.reason else ""
+        found.notes.append(f"The experiment is {experiment.status}{why}: what has not run is not comparable.")
+    return GateReport(
+        title=title or experiment.name or f"experiment {experiment_id}",
+        overrides=experiment.overrides,
+        equality=experiment.equality,
+        gate=None,
+        statistics=found,
+        items=arms["change"],
+        control=arms["control"] or None,
+    )
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     try:
@@ -123,8 +193,6 @@ def _explained() -> Iterator[None]:
 
 
 def _chosen(grid: LoopGrid, replay_ids: Path | None, control_ids: Path | None, since: str | None) -> Chosen:
-    if (replay_ids is None) == (since is None):
-        raise CliError("say which replays: either --replay-ids or --replays-since.")
     if since is not None:
         if control_ids is not None:
             raise CliError(
