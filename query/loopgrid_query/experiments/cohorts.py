@@ -97,6 +97,9 @@ class Cohorts:
             raise Invalid.of([FieldError(f"{where}decision_ids", message)])
         if given.random and given.size is None:
             raise Invalid.of([FieldError(f"{where}size", "is missing: how many are drawn at random")])
+        if given.random and given.corrected_since is not None:
+            message = "does not go with corrected_since, of which size takes the newest"
+            raise Invalid.of([FieldError(f"{where}random", message)])
         if given.uncorrected_sample is not None and given.corrected_since is None:
             raise Invalid.of(
                 [FieldError(f"{where}uncorrected_sample", "goes with corrected_since; use random and size")]
@@ -107,22 +110,22 @@ class Cohorts:
         size = given.size or MAX_COHORT
         chosen: Record = {"filters": dict(filters)}
         parameters: dict[str, Any] = {**selection.parameters, "size": size}
+        drawn: dict[str, Any] = {}
         if given.random or given.uncorrected_sample is not None:
-            chosen["seed"] = parameters["seed"] = given.seed or secrets.token_hex(_SEED_BYTES)
+            chosen["seed"] = drawn["seed"] = given.seed or secrets.token_hex(_SEED_BYTES)
         if given.corrected_since is not None:
             since = _moment(given.corrected_since, f"{where}corrected_since")
             chosen |= {"corrected_since": given.corrected_since, "policy": policy}
-            found = self._found(
-                "cohort_corrected", {**parameters, "since": since, "policy": policy}, selection
-            )
+            words = {**parameters, "since": since, "policy": policy}
+            found = self._found("cohort_corrected", words, selection)
+        elif given.random:
+            found = self._found("cohort_sampled", {**parameters, **drawn}, selection)
         else:
-            name = "cohort_sampled" if given.random else "cohort_filtered"
-            found = self._found(name, parameters, selection)
+            found = self._found("cohort_filtered", parameters, selection)
         chosen["found"] = found[0]["found"] if found else 0
         if given.uncorrected_sample is not None:
-            besides = self._found(
-                "cohort_uncorrected", {**parameters, "size": given.uncorrected_sample}, selection
-            )
+            words = {**parameters, **drawn, "size": given.uncorrected_sample}
+            besides = self._found("cohort_uncorrected", words, selection)
             chosen |= {"uncorrected_sample": len(besides)}
             found += besides
         if not found:

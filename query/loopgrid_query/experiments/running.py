@@ -167,9 +167,8 @@ class Runner:
                 run = next((one for one in self._runs.values() if attempt.replay_id in one.open), None)
                 if run is None:
                     continue
-                run.settle(attempt.replay_id, status)
-                if status in {Status.COMPLETED, Status.FAILED}:
-                    run.unread.append(attempt.result_id)
+                ran = status in {Status.COMPLETED, Status.FAILED}
+                run.settle(attempt.replay_id, status, attempt.result_id if ran else None)
 
     def _stepped(self, run: Run, *, look: bool) -> None:
         """One step, and what becomes of the experiment where it cannot be made."""
@@ -187,8 +186,7 @@ class Runner:
             self._end(run, "stopped", f"it could not go on: {error}")
 
     def _step(self, run: Run) -> None:
-        dear = run.budget.keys() & {"tokens", "usd"}
-        if len(run.unread) >= _READ_AT_ONCE or (run.unread and (dear or not run.open)):
+        if len(run.unread) >= _READ_AT_ONCE or (run.unread and (run.budget or not run.open)):
             self._read_usage(run)
         with self._news:
             if run.stopping is None and run.unpriced is not None:
@@ -217,9 +215,9 @@ class Runner:
                 return
             originals = self._read_originals(run, wanted)
             taken: list[Wanted] = []
+            needs = [self._need(run, item, originals[item.decision_id]) for item in wanted]
             with self._news:
-                for item in wanted:
-                    need = self._need(run, item, originals[item.decision_id])
+                for item, need in zip(wanted, needs, strict=True):
                     if not run.allows(need):
                         break
                     run.open[item.replay_id] = need
@@ -302,29 +300,25 @@ class Runner:
 
     def _read_usage(self, run: Run) -> None:
         with self._news:
-            unread, run.unread = run.unread, []
+            unread = list(run.unread)
+        prices = self._prices()
         for start in range(0, len(unread), _READ_AT_ONCE):
             batch = unread[start : start + _READ_AT_ONCE]
-            try:
-                rows = self._decisions.originals(batch)
-            except CollectorError:
-                with self._news:
-                    run.unread = unread[start:] + run.unread
-                raise
+            rows = self._decisions.originals(batch)
             with self._news:
                 for each in batch:
                     # A call that left no record may have been charged all the same.
                     row = rows.get(each)
-                    run.used.add(Need() if row is None else need_of(row, {}, self._prices()))
+                    run.used.add(Need() if row is None else need_of(row, {}, prices))
+                    del run.unread[each]
 
     def _look(self, run: Run) -> None:
         """Find what has ended without this thread having been told."""
         rows = self._reader.rows("experiment_items", {"experiment_id": run.experiment_id})
         with self._news:
             for row in rows:
-                ended = row["status"] not in OPEN and run.settle(row["replay_id"], row["status"])
-                if ended and row["result_decision_id"] is not None:
-                    run.unread.append(row["result_decision_id"])
+                if row["status"] not in OPEN:
+                    run.settle(row["replay_id"], row["status"], row["result_decision_id"])
 
     def _end(self, run: Run, status: str, reason: str | None) -> None:
         append_transition(

@@ -72,7 +72,7 @@ class Run:
         open: what is under way, with what it is expected to need.
         counts: settled items by status.
         used: what settled items have used.
-        unread: results whose usage was not read yet.
+        unread: results whose usage was not read yet, with what they were expected to need.
         failed_in_a_row: see ``MAX_FAILED_IN_A_ROW``.
         stopping: why nothing more is asked for; None while it goes on.
         cancelled: whether somebody ended it.
@@ -90,7 +90,7 @@ class Run:
     open: dict[str, Need | None] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     used: Sum = field(default_factory=Sum)
-    unread: list[str] = field(default_factory=list)
+    unread: dict[str, Need | None] = field(default_factory=dict)
     failed_in_a_row: int = 0
     last_failure: str | None = None
     stopping: str | None = None
@@ -106,13 +106,22 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether everything was asked for and nothing is open."""
-        return not self.open and not self.retries and self.next >= len(self.items)
+        left = any(item.replay_id not in self.known for item in self.items[self.next :])
+        return not self.open and not self.retries and not left
 
-    def settle(self, replay_id: str, status: str) -> bool:
-        """Take note that an item has ended; false where it is none that is open."""
+    def settle(self, replay_id: str, status: str, result_id: str | None = None) -> bool:
+        """Take note that an item has ended; false where it is none that is open.
+
+        Args:
+            replay_id: its replay.
+            status: what the replay is now.
+            result_id: the decision that it may have led to.
+        """
         if replay_id not in self.open:
             return False
-        del self.open[replay_id]
+        need = self.open.pop(replay_id)
+        if result_id is not None:
+            self.unread[result_id] = need
         self.counts[status] += 1
         self.settled_here += 1
         self.failed_in_a_row = self.failed_in_a_row + 1 if status == "failed" else 0
@@ -148,14 +157,14 @@ class Run:
         if (self._limits_tokens and expected.tokens is None) or (
             "usd" in self.budget and expected.cost_usd is None
         ):
-            return not self.open
-        opened = [self._expected(each or Need()) for each in self.open.values()]
+            return not self.open and not self.unread
+        opened = [self._expected(each or Need()) for each in (*self.open.values(), *self.unread.values())]
         under_way = [_amounts(each) for each in opened]
         uses = {"calls": self.used.calls, "tokens": self.used.tokens, "usd": self.used.cost_usd}
         for name, most in self.budget.items():
             used, more = uses[name], _amounts(expected)[name]
             if used + sum(each[name] for each in under_way) + more > most:
-                if not self.open:
+                if not self.open and not self.unread:
                     self.stopping = (
                         f"the budget of {most:g} {name} does not reach for another item: {used:g} are used, "
                         f"and it would need about {more:g}; resume it with a larger one"
@@ -216,7 +225,7 @@ class Run:
                 continue
             self.counts[row["status"]] += 1
             if row["result_decision_id"] is not None:
-                self.unread.append(row["result_decision_id"])
+                self.unread[row["result_decision_id"]] = None
 
 
 def _amounts(need: Need) -> dict[str, float]:
