@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, create_model
 
 from loopgrid_query import (
     comparison_models,
+    experiment_models,
     judgement_models,
     models,
     price_models,
@@ -81,6 +82,9 @@ EVENTS: Final[Mapping[str, type[BaseModel]]] = {
     "review_claim": review_models.Claimed,
     "review_answer": review_models.Answered,
     "review_item": review_models.ReviewItem,
+    "cohort": experiment_models.Cohort,
+    "experiment": experiment_models.Experiment,
+    "experiment_item": experiment_models.ExperimentItem,
     "key": models.ApiKey,
     "price": price_models.Price,
     "price_book": price_models.PriceBookMade,
@@ -100,6 +104,9 @@ REQUESTS: Final[Mapping[str, type[BaseModel]]] = {
     "compare_request": models.CompareRequest,
     "review_request": review_models.ReviewRequest,
     "review_answer_request": review_models.AnswerRequest,
+    "cohort_request": experiment_models.CohortRequest,
+    "experiment_request": experiment_models.ExperimentRequest,
+    "experiment_resume_request": experiment_models.ExperimentResume,
     "key_request": models.KeyRequest,
     "price_book_request": price_models.PriceBookRequest,
     "sql_request": models.SqlRequest,

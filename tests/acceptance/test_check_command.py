@@ -231,7 +231,7 @@ def test_since_a_moment_the_newest_replays_are_the_arm_and_those_without_overrid
     [
         (["--rule", "fixd >= 0.8"], "column 1: there is no name 'fixd'; did you mean 'fixed'?"),
         (["--rule", "fixed >= 8"], "column 10"),
-        (["--rule", RULE, "--replays-since", BEFORE], "either --replay-ids or --replays-since"),
+        (["--rule", RULE, "--replays-since", BEFORE], "in one way"),
         (["--rule", RULE, "--replay-ids", "missing.txt"], "cannot read missing.txt"),
         (["--rule", RULE, "--replay-ids", "empty.txt"], "names no replay"),
         (["--rule", RULE, "--replay-ids", "unknown.txt"], "rpl_"),

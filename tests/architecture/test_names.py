@@ -53,6 +53,8 @@ def test_every_public_view_of_the_design_exists():
         "access_log", "keys",
         # Whom people are asked about, and what they answered.
         "review_answers", "review_items", "reviews",
+        # What experiments replay, and what became of it.
+        "cohort_decisions", "cohorts", "experiment_items",
     }  # fmt: skip
 
 

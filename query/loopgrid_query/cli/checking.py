@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,6 +26,40 @@ from loopgrid_query.compare import equality as equalities
 from loopgrid_query.errors import QueryError
 from loopgrid_query.instants import FORM, as_stored, parse_instant
 from loopgrid_query.report_models import GateReport, GateVerdict, Item
+
+RuleText = Annotated[
+    str,
+    typer.Option(metavar="RULE", help="As in 'fixed >= 0.8 and newly_broken == 0'.", show_default=False),
+]
+ReplayIds = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Ids of the replays, one a line; - for standard input."),
+]
+ControlIds = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Ids of replays in which nothing was changed.")
+]
+ReplaysSince = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MOMENT",
+        help="All replays since then, as 2026-03-01T00:00:00Z; those without overrides are the control arm.",
+    ),
+]
+ExperimentGiven = Annotated[
+    str | None, typer.Option(metavar="ID", help="An experiment's replays, with its control arm.")
+]
+EqualityRule = Annotated[
+    str | None,
+    typer.Option(metavar="RULE", help="When outputs count as equal, as in loopgrid compare."),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(help="Which correction is the ground truth: latest, majority or adjudicated."),
+]
+Title = Annotated[str | None, typer.Option(help="What the reports are headed with.")]
+Junit = Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")]
+MarkdownFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write Markdown for a pull request.")]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained page with charts.")]
 
 _STYLES: Final = {"pass": "bold green", "fail": "bold red", "unknown": "bold yellow"}
 _STANDARD_INPUT: Final = Path("-")
@@ -49,28 +83,11 @@ class Chosen:
 
 
 def check(
-    rule: Annotated[
-        str,
-        typer.Option(metavar="RULE", help="As in 'fixed >= 0.8 and newly_broken == 0'.", show_default=False),
-    ],
-    replay_ids: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Ids of the replays, one a line; - for standard input."),
-    ] = None,
-    control_ids: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Ids of replays in which nothing was changed.")
-    ] = None,
-    replays_since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MOMENT",
-            help="All replays since then, as 2026-03-01T00:00:00Z; those without overrides are the "
-            "control arm.",
-        ),
-    ] = None,
-    experiment: Annotated[
-        str | None, typer.Option(metavar="ID", help="An experiment's replays, with its control arm.")
-    ] = None,
+    rule: RuleText,
+    replay_ids: ReplayIds = None,
+    control_ids: ControlIds = None,
+    replays_since: ReplaysSince = None,
+    experiment: ExperimentGiven = None,
     override: choosing.Override = None,
     cohort: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --override: the decisions of this cohort.")
@@ -84,22 +101,12 @@ def check(
     budget_tokens: choosing.BudgetTokens = None,
     budget_usd: choosing.BudgetUsd = None,
     app: choosing.App = None,
-    equality: Annotated[
-        str | None,
-        typer.Option(metavar="RULE", help="When outputs count as equal, as in loopgrid compare."),
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(help="Which correction is the ground truth: latest, majority or adjudicated."),
-    ] = None,
-    title: Annotated[str | None, typer.Option(help="What the reports are headed with.")] = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write Markdown for a pull request.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one self-contained page with charts.")
-    ] = None,
+    equality: EqualityRule = None,
+    policy: Policy = None,
+    title: Title = None,
+    junit: Junit = None,
+    markdown: MarkdownFile = None,
+    html: Html = None,
     endpoint: Endpoint = None,
     as_json: AsJson = False,
 ) -> None:
@@ -120,45 +127,45 @@ def check(
         asked = equalities.parse(equality)
         grid = client(endpoint)
         found = choosing.chosen(filters, corrected_since, uncorrected_sample)
-        makes = cohort is not None or bool(found) or bool(override)
-        if sum((makes, experiment is not None, replay_ids is not None, replays_since is not None)) != 1:
-            raise CliError(
-                "say which replays, in one way: --override with --corrected-since or --cohort, --experiment, "
-                "--replay-ids or --replays-since."
-            )
-        if makes:
+        _check_one_way(cohort or found or override, experiment, replay_ids, replays_since)
+        if cohort or found or override:
+            asked_for: dict[str, Any] = {
+                "cohort": cohort,
+                "decisions": found or None,
+                "overrides": parse_overrides(override or []),
+                "name": title,
+                "control_share": control_share,
+                "concurrency": concurrency,
+                "budget": choosing.budget(budget_calls, budget_tokens, budget_usd),
+                "policy": policy,
+                "equality": equality,
+            }
             with choosing.worker_beside(app, concurrency, endpoint):
-                made = grid.create_experiment(
-                    cohort=cohort,
-                    decisions=found or None,
-                    overrides=parse_overrides(override or []),
-                    name=title,
-                    control_share=control_share,
-                    concurrency=concurrency,
-                    budget=choosing.budget(budget_calls, budget_tokens, budget_usd),
-                    policy=policy,
-                    equality=equality,
-                )
-                experiment = choosing.waited(grid, made).experiment_id
+                experiment = choosing.waited(grid, grid.create_experiment(**asked_for)).experiment_id
         if experiment is not None:
             report = _report_of(grid, experiment, title)
         else:
             chosen = _chosen(grid, replay_ids, control_ids, replays_since)
             report = _report(grid, chosen, asked, policy, title)
         report.gate = gate.evaluate(parsed, report.statistics)
-    for file, written in (
-        (junit, gate_junit.junit),
-        (markdown, gate_markdown.markdown),
-        (html, gate_page.page),
-    ):
+    written = ((junit, gate_junit.junit), (markdown, gate_markdown.markdown), (html, gate_page.page))
+    for file, writes in written:
         if file is not None:
-            _write(file, written(report))
+            _write(file, writes(report))
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
         _print(report)
     if report.gate.verdict is not GateVerdict.PASS:
         raise typer.Exit(NEGATIVE)
+
+
+def _check_one_way(*ways: object) -> None:
+    if sum(bool(way) for way in ways) != 1:
+        raise CliError(
+            "say which replays, in one way: --override with --corrected-since or --cohort, --experiment, "
+            "--replay-ids or --replays-since."
+        )
 
 
 def _report_of(grid: LoopGrid, experiment_id: str, title: str | None) -> GateReport:

@@ -55,7 +55,9 @@ Override = Annotated[
 App = Annotated[
     str | None,
     typer.Option(
-        metavar="PACKAGE.MODULE", help="Run replays of its functions meanwhile, in a worker of this command."
+        "--app",
+        metavar="PACKAGE.MODULE",
+        help="Run replays of its functions meanwhile, in a worker of this command.",
     ),
 ]
 BudgetCalls = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop before more model calls.")]

@@ -42,7 +42,8 @@ def sql(
     """Run a read-only query over the ledger.
 
     The views are decisions, steps, marks, corrections, judgements, ground_truth,
-    ground_truth_majority, ground_truth_adjudicated, outcomes, replays, experiments, spans, events,
+    ground_truth_majority, ground_truth_adjudicated, outcomes, replays, experiments, experiment_items,
+    cohorts, cohort_decisions, spans, events,
     producers, unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates,
     evaluations, prices, costs, replayability, reviews, review_items, review_answers, keys and
     access_log.

@@ -226,37 +226,6 @@ class Lifecycle:
             status = Status.COMPLETED if failure is None else Status.FAILED
             self._settle(held, status, worker, failure)
 
-    def carry_through(
-        self,
-        replay_id: str,
-        original: Record,
-        overrides: Record,
-        produce: Callable[[Attempt], Record],
-        worker: str = SERVER,
-    ) -> None:
-        """Take a pending replay through running to its end: for executors that run inside the server.
-
-        Args:
-            replay_id: a pending replay.
-            original: the decision that is replayed, parsed.
-            overrides: what to replace, checked.
-            produce: runs it, and gives what ``record_result`` takes: with ``error`` where it failed. What it
-                raises as ``Invalid`` refuses the replay: then nothing ran.
-            worker: who runs it.
-
-        Raises:
-            Conflict: it is not pending, or was cancelled while it ran; its result is on record then, too.
-            CollectorError: the door refuses.
-        """
-        attempt = self.begin(replay_id, worker)
-        try:
-            fields = produce(attempt)
-        except Invalid as refusal:
-            self.end(replay_id, worker, attempt.number, Outcome.REFUSED, str(refusal))
-            return
-        self.record_result(attempt, original, overrides, fields)
-        self.end(replay_id, worker, attempt.number, Outcome.RAN)
-
     def cancel(self, replay: Row, by: str | None, reason: str | None) -> None:
         """Pending or running → cancelled. Cancelled again, nothing changes.
 

@@ -112,9 +112,3 @@ SELECT
     commit_id,
     position
 FROM told;
-
--- One row per experiment.
-CREATE OR REPLACE VIEW main.experiments AS
-SELECT entry_id AS experiment_id, actor AS started_by, CAST(body AS JSON) AS definition, recorded_at AS started_at, commit_id
-FROM store.entries
-WHERE entry_type = 'experiment';
