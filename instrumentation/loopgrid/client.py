@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from loopgrid import frames, tracing, working
+from loopgrid import frames, tape, tracing, working
 from loopgrid.calls import Calls, answering
 from loopgrid.config import checked_endpoint
 from loopgrid.errors import Fatal, LoopGridError, Misconfigured, NotFound, Unavailable
@@ -134,7 +134,8 @@ class LoopGrid:
         Args:
             decision_id: the decision to run again.
             overrides: `{"prompt": {name, version, template, variables}, "model": {provider, name,
-                parameters}, "input": {argument: value}}`, all optional.
+                parameters}, "input": {argument: value}, "steps": {default, of, allow, from}}`, all optional.
+                Tools answer from the record unless `steps` says otherwise.
             function: the decorated function; by default the one in this process with the recorded name. A
                 method is passed bound to its object.
 
@@ -150,6 +151,7 @@ class LoopGrid:
         checked = Overrides.checked(overrides or {})
         call = prepare(self.get_decision(decision_id), checked, function, self._find_prompt)
         refuse_running_loop(call)
+        steps = self._tape(decision_id, checked)
         worker = working.this_process()
         requested = self._send(working.begin(decision_id, overrides or {}, worker))
         if requested["status"] != "running":
@@ -157,7 +159,8 @@ class LoopGrid:
         replay_id, attempt = requested["replay_id"], requested["attempts"]
         with working.Pulse(lambda: self._send(working.heartbeat(replay_id, worker, attempt))):
             try:
-                exception = run(call, replay_id, decision_id, replay_result_id(replay_id, attempt))
+                with tape.playing(steps):
+                    exception = run(call, replay_id, decision_id, replay_result_id(replay_id, attempt))
             except BaseException as stop:
                 self._end_of(replay_id, worker, attempt, stop)
                 raise
@@ -167,7 +170,21 @@ class LoopGrid:
                 "within "
                 f"{self._timeout_s:g} s: call loopgrid.flush() and then get_replay()"
             ) from exception
-        return Replay(self._send(working.finish(replay_id, worker, attempt, "ran")), exception)
+        refused = None if steps is None else steps.failure()
+        end = ("ran", None) if refused is None else ("failed", refused)
+        return Replay(self._send(working.finish(replay_id, worker, attempt, *end)), exception)
+
+    def _tape(self, decision_id: str, overrides: Overrides) -> tape.Tape | None:
+        """What a replay answers steps and tools from; None where this process has none.
+
+        Raises:
+            Invalid: an override names a step that there is not.
+            NotReplayable: the record has too many.
+        """
+        names = tape.names()
+        if not names and not overrides.steps:
+            return None
+        return tape.tape_of(self._send(Calls.recorded_steps(decision_id)), overrides.steps, names)
 
     def _end_of(self, replay_id: str, worker: str, attempt: int, stop: BaseException) -> None:
         """Say that what stops this process, or this call, stopped a replay: its decision says so, too."""

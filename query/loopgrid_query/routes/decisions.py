@@ -175,6 +175,19 @@ def trace(decision_id: DecisionIdInPath, domain: Domain, asked: Asked) -> Respon
     return answer(tree)
 
 
+@router.get(
+    "/{decision_id}/steps",
+    response_model=models.RecordedSteps,
+    responses=_ADDRESS,
+    summary="Get what happened inside a decision",
+)
+def steps(decision_id: DecisionIdInPath, domain: Domain, asked: Asked) -> Response:
+    """Calls of functions decorated with `@step` and `@tool`, with arguments and results."""
+    found = domain.decisions.steps(decision_id)
+    asked.shows([decision_id])
+    return answer(found)
+
+
 @router.post(
     "/{decision_id}/incorrect",
     status_code=HTTPStatus.CREATED,
