@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from loopgrid import frames, tape, tracing, working
+from loopgrid import frames, selftest, tape, tracing, working
 from loopgrid.calls import Calls, answering
 from loopgrid.config import checked_endpoint
 from loopgrid.errors import Fatal, LoopGridError, Misconfigured, NotFound, Unavailable
@@ -124,6 +124,7 @@ class LoopGrid:
         *,
         overrides: Mapping[str, Any] | None = None,
         function: Callable[..., Any] | None = None,
+        verify: bool = False,
     ) -> Replay:
         """Run a decision's function again, in this process, with overrides.
 
@@ -138,6 +139,8 @@ class LoopGrid:
                 Tools answer from the record unless `steps` says otherwise.
             function: the decorated function; by default the one in this process with the recorded name. A
                 method is passed bound to its object.
+            verify: run it as a self-test: every step from the record, nothing changed, nothing called. The
+                result's `differences` say what came out otherwise all the same.
 
         Returns:
             The replay, as `get_replay` shows it.
@@ -148,8 +151,12 @@ class LoopGrid:
             Unavailable: it ran, and its record has not arrived within `timeout_s`.
         """
         self._check_recording_goes_here()
+        if verify:
+            selftest.check(self._send(Calls.recorded_steps(decision_id)), overrides)
+            overrides = selftest.OVERRIDES
         checked = Overrides.checked(overrides or {})
-        call = prepare(self.get_decision(decision_id), checked, function, self._find_prompt)
+        before = self.get_decision(decision_id)
+        call = prepare(before, checked, function, self._find_prompt)
         refuse_running_loop(call)
         steps = self._tape(decision_id, checked)
         worker = working.this_process()
@@ -172,7 +179,12 @@ class LoopGrid:
             ) from exception
         refused = None if steps is None else steps.failure()
         end = ("ran", None) if refused is None else ("failed", refused)
-        return Replay(self._send(working.finish(replay_id, worker, attempt, *end)), exception)
+        shown = self._send(working.finish(replay_id, worker, attempt, *end))
+        if not verify:
+            return Replay(shown, exception)
+        result = shown["result_decision_id"]
+        after = None if result is None else self.get_decision(result)
+        return Replay(shown, exception, selftest.differences(before, after, steps))
 
     def _tape(self, decision_id: str, overrides: Overrides) -> tape.Tape | None:
         """What a replay answers steps and tools from; None where this process has none.

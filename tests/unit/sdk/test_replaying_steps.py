@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import urllib3
 
 import loopgrid
 from loopgrid import LoopGrid, Prompt, errors
 from tests.support.server import RunningServer, running_server
+from tests.support.spans import span, traces
 from tests.unit.sdk.conftest import QUICK
 
 CALLS: Counter[str] = Counter()
@@ -137,6 +139,18 @@ def threads(count: int) -> list[int]:
         return [each.result() for each in asked]
 
 
+@loopgrid.decision("drifting")
+def drifting(number: int) -> int:
+    if WORLD.get("more"):
+        stock("drift")
+    return stock("drift") + number + int(WORLD.get("offset", 0))
+
+
+@loopgrid.decision("foreign")
+def foreign(x: str) -> str:
+    return x
+
+
 POOL = ThreadPoolExecutor(1)
 
 
@@ -176,6 +190,7 @@ def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
 def grid(real_server: RunningServer, fresh_process: None) -> Iterator[LoopGrid]:
     loopgrid.configure(endpoint=real_server.api, service_name="tape-test", delivery=QUICK)
     CALLS.clear()
+    WORLD.clear()
     WORLD["stock"] = 3
     with LoopGrid() as client:
         yield client
@@ -394,6 +409,59 @@ def test_the_server_refuses_them_too(grid, steps):
 
     with pytest.raises(errors.Invalid, match="overrides"):
         grid.create_replay(original, overrides={"steps": steps})
+
+
+def test_a_self_test_calls_nothing_and_finds_that_nothing_differs(grid):
+    desk(7)
+    asyncio.run(later("v"))
+    thinking("v")
+    missing(-3)
+    ids = [latest(grid, kind) for kind in ("desk", "later", "thinking", "missing")]
+
+    replays = [grid.replay(each, verify=True) for each in ids]
+
+    assert [replay.differences for replay in replays] == [[], [], [], []]
+    assert sum(CALLS.values()) == 0
+
+
+def test_a_self_test_says_what_differs_and_takes_no_overrides(grid):
+    drifting(3)
+    original = latest(grid, "drifting")
+    WORLD["offset"] = 5
+
+    replay = grid.replay(original, verify=True)
+
+    assert replay.differences == ["output differs"]
+    WORLD["more"] = True
+    again = grid.replay(original, verify=True)
+    assert again.differences is not None
+    assert "this is one more" in again.differences[0]
+    with pytest.raises(errors.Invalid, match="leave the overrides out"):
+        grid.replay(original, overrides={"input": {"number": 1}}, verify=True)
+
+
+def test_a_self_test_refuses_where_a_model_would_be_asked(grid, real_server):
+    foreign("x")
+    original = latest(grid, "foreign")
+    trace_id, span_id = (bytes.fromhex(part) for part in original.split("-"))
+    asked = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "m"}
+    body = traces(span(77, trace_id=trace_id, parent_span_id=span_id, attributes=asked))
+    headers = {"Content-Type": "application/x-protobuf"}
+    sent = urllib3.request("POST", f"{real_server.otlp_http}/v1/traces", body=body, headers=headers)
+    assert sent.status == 200
+    replays = len(grid.get_decision(original)["replays"])
+
+    with pytest.raises(errors.NotReplayable, match=r"1 model calls .* @loopgrid.step"):
+        grid.replay(original, verify=True)
+    assert len(grid.get_decision(original)["replays"]) == replays
+
+
+def test_a_replay_of_a_replay_answers_from_what_the_first_one_recorded(grid):
+    before = desk(9)
+    first = grid.replay(latest(grid, "desk"))
+    second = grid.replay(first["result_decision_id"])
+
+    assert (result_of(grid, second), sum(CALLS.values())) == (before, 0)
 
 
 def test_outside_of_a_replay_nothing_is_answered(grid):
