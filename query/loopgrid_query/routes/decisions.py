@@ -11,6 +11,7 @@ from loopgrid.schema import FIELDS, Kind
 from loopgrid_query import models
 from loopgrid_query.filters import DEFAULT_LIMIT, FILTERS, MAX_LIMIT, METADATA_PREFIX
 from loopgrid_query.instants import FORM
+from loopgrid_query.replay_models import RecordedSteps
 from loopgrid_query.review.veil import veiled
 from loopgrid_query.routes.common import (
     KNOWN,
@@ -177,7 +178,7 @@ def trace(decision_id: DecisionIdInPath, domain: Domain, asked: Asked) -> Respon
 
 @router.get(
     "/{decision_id}/steps",
-    response_model=models.RecordedSteps,
+    response_model=RecordedSteps,
     responses=_ADDRESS,
     summary="Get what happened inside a decision",
 )
