@@ -28,7 +28,7 @@ test: $(VENV)/ready browser
 # Some tests look at pages in a browser. It is installed where that needs no question; elsewhere they are skipped
 # and say so.
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 	|| echo "No Chromium here: the tests that need a browser are skipped."

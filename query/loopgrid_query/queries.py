@@ -80,9 +80,9 @@ class Reader:
         self._ledger = ledger
 
     @property
-    def usable(self) -> bool:
-        """Whether the ledger can be written, as far as known."""
-        return self._ledger.usable
+    def trouble(self) -> str | None:
+        """Why the ledger cannot be written, as far as known; None where it can."""
+        return self._ledger.trouble
 
     def rows(
         self,

@@ -569,7 +569,10 @@ def test_while_nothing_can_be_written_the_server_is_not_ready(tmp_path):
     with running_api(tmp_path, min_free_bytes=2**62) as running:
         problem(running.client.post("/v1/decisions", json={"decision_type": "reply"}), 503)
 
-        problem(running.client.get("/readyz"), 503)
+        told = problem(running.client.get("/readyz"), 503)["detail"]
+
+    assert "LOOPGRID_MIN_FREE_BYTES" in told
+    assert "bytes left" in told
 
 
 def test_spans_of_two_traces_with_the_same_span_id_are_told_apart(api):

@@ -107,7 +107,7 @@ class Ledger:
         self._closed = False
         self._announcements = itertools.count(1)
         self._coming: dict[int, int] = {}
-        self._usable = True
+        self._trouble: str | None = None
         # A dead handle is set aside under this lock, so that no reader takes a cursor from it.
         self._handle = threading.Lock()
         self._lost = False
@@ -140,14 +140,19 @@ class Ledger:
     @property
     def usable(self) -> bool:
         """Whether the last attempt to store something found the storage working."""
-        return self._usable
+        return self._trouble is None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last attempt to store something failed, and what helps; None where it did not."""
+        return self._trouble
 
     def standing(self) -> Standing:
         """Sizes and the newest commit, as they are now."""
         opened = self._opened
         file = opened.path
         return Standing(
-            usable=self._usable,
+            usable=self.usable,
             commit_id=opened.head.commit_id,
             records=opened.head.records,
             file_bytes=_size(file),
@@ -197,7 +202,10 @@ class Ledger:
         free = _free_bytes(self._opened.path.parent)
         if free is not None and free < self._config.min_free_bytes:
             self.measures.count("refused_low_space")
-            self._usable = False
+            self._trouble = (
+                f"The ledger's disk has only {free} bytes left, so nothing is taken. Free some space, or "
+                "lower LOOPGRID_MIN_FREE_BYTES."
+            )
             self._say(logging.ERROR, "Refusing what arrives: %d bytes are free, below min_free_bytes.", free)
             future.set_exception(
                 StorageTrouble(
@@ -361,7 +369,7 @@ class Ledger:
         except OSError as error:
             # Stored and not attested: sent again, all of it is a duplicate, and is attested then.
             return self._failure(error, nothing_stored=False)
-        self._usable = True
+        self._trouble = None
         return receipts
 
     def _prepare(self, head: Head) -> None:
@@ -401,7 +409,7 @@ class Ledger:
         self._ready()
 
     def _failure(self, error: Exception | None, *, nothing_stored: bool) -> _Failure:
-        self._usable = False
+        self._trouble = "The last write failed; look at the server's log and at the free disk space."
         self.measures.count("failed")
         if error is not None:
             self._say(logging.ERROR, "A commit failed: %s", told(error))
@@ -421,7 +429,7 @@ class Ledger:
         self._say(logging.ERROR, "The database handle is lost (%s); opening the ledger again.", told(cause))
         with self._handle:
             self._lost = True
-            self._usable = False
+            self._trouble = "The database handle was lost and is opened again; look at the server's log."
             for cursor in list(self._cursors):
                 cursor.close()
             self._cursors.clear()

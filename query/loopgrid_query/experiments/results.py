@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from loopgrid_query import jsontext
 from loopgrid_query.compare import Equality
 from loopgrid_query.compare import equality as equalities
 from loopgrid_query.decisions import Decisions
@@ -16,14 +14,13 @@ from loopgrid_query.experiments.experiments import Experiments
 from loopgrid_query.experiments.state import CHANGE, CONTROL, Wanted, items_of
 from loopgrid_query.nearest import did_you_mean, nearest
 from loopgrid_query.queries import Reader, Row
-from loopgrid_query.records import Record, entry_record, parsed
+from loopgrid_query.records import Record, decision_record, entry_record, parsed
 from loopgrid_query.replay import gate
 from loopgrid_query.replay.statistics import item_of, statistics
 from loopgrid_query.report_models import GateReport, Item, Outcome
 
 _AT_ONCE: Final = 200
 """Items held in memory with their content at once."""
-_LATEST: Final = "latest"
 _NOT_ASKED: Final = {
     "status": "pending",
     "reason": "The experiment has not asked for it yet.",
@@ -145,24 +142,20 @@ class Results:
         for place, item in batch:
             row = rows[item.replay_id]
             replay = row or _NOT_ASKED
-            decision = decisions[item.decision_id]
-            if policy != _LATEST:
-                decision = {**decision, "ground_truth": truths.get(item.decision_id)}
+            decision = decisions[item.decision_id] | {"ground_truth": truths.get(item.decision_id)}
             result = decisions.get(row["result_decision_id"]) if row else None
             found = item_of(decision, replay, result, equality=equality)
             yield place, {"arm": item.arm, "status": row["status"] if row else None}, found
 
-    def _read(self, decision_ids: set[str]) -> dict[str, Mapping[str, Any]]:
-        found: dict[str, Mapping[str, Any]] = {}
+    def _read(self, decision_ids: set[str]) -> dict[str, Record]:
+        found: dict[str, Record] = {}
         asked = sorted(decision_ids)
         for start in range(0, len(asked), _AT_ONCE):
-            text = jsontext.answer(self._decisions.many(asked[start : start + _AT_ONCE]))
-            found |= {each["decision_id"]: each for each in json.loads(text)["items"]}
+            rows = self._decisions.originals(asked[start : start + _AT_ONCE])
+            found |= {each: decision_record(row, parsed) for each, row in rows.items()}
         return found
 
-    def _truths(self, decision_ids: Sequence[str], policy: str) -> dict[str, Mapping[str, Any]]:
-        if policy == _LATEST:
-            return {}
+    def _truths(self, decision_ids: Sequence[str], policy: str) -> dict[str, Record]:
         rows = self._reader.rows("truths_by_policy", {"decision_ids": decision_ids, "policy": policy})
         return {row["decision_id"]: entry_record(row, parsed) for row in rows}
 

@@ -28,7 +28,8 @@ async def healthz() -> Response:
 )
 def readyz(domain: Domain) -> Response:
     """The ledger answers a query, and the last write to it worked."""
-    if not domain.reader.usable:
-        raise StorageTrouble("The last write failed; look at the server's log and at the free disk space.")
+    trouble = domain.reader.trouble
+    if trouble is not None:
+        raise StorageTrouble(trouble)
     domain.reader.row("last_commit")
     return answer({"status": "ready"})
