@@ -333,3 +333,19 @@ def test_experiments_are_run_looked_at_and_listed_in_the_terminal(desk):
     assert len(json.loads(listed.stdout)["items"]) == 2
     assert items.stdout.count("fixed") == 2
     assert id_of(3) in cohorts.stdout
+
+
+def test_an_output_of_null_that_a_person_called_right_can_be_broken(desk):
+    made = desk.grid.record_decision(
+        decision_type="sort",
+        input=[{"role": "user", "parts": [{"type": "text", "content": "ticket 1"}]}],
+        model={"provider": "openai", "name": "gpt-5-mini"},
+        output=None,
+    )
+    desk.grid.attach_correction(made["decision_id"], correction=None, corrected_by="dana")
+    begun = desk.grid.create_experiment(
+        decisions={"decision_ids": [made["decision_id"]]}, overrides=BETTER, control_share=0
+    )
+    ended(desk.grid, begun.experiment_id)
+
+    assert outcomes(desk, begun.experiment_id, "change") == {"newly_broken": 1}

@@ -55,20 +55,40 @@ def held(
     items, changes = [], set()
     for start in range(0, len(replay_ids), BATCH):
         batch = replay_ids[start : start + BATCH]
-        for decision, replay, result in _rows(grid, batch):
+        rows = list(_rows(grid, batch))
+        nulls = _nulls(grid, rows)
+        for decision, replay, result in rows:
             changes.add(json.dumps(replay["overrides"], sort_keys=True))
             judged = decision
             if policy not in {None, _LATEST}:
                 found = grid.compare(decision["decision_id"], replay["replay_id"], policy=policy)
                 judged = {**decision, "ground_truth": found["ground_truth"]}
-            items.append(item_of(judged, replay, result, equality=equality))
+            items.append(item_of(judged, replay, result, equality=equality, nulls=nulls))
         done(len(batch))
     return Held(items, changes)
 
 
-def _rows(
-    grid: LoopGrid, replay_ids: Sequence[str]
-) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any] | None]]:
+_Row = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any] | None]
+"""A decision, a replay of it, and the decision that the replay led to."""
+
+
+def _nulls(grid: LoopGrid, rows: Iterable[_Row]) -> set[str]:
+    """Those of whom nothing is shown, and whose output on record is null."""
+    empty = sorted(
+        {
+            each["decision_id"]
+            for decision, _, result in rows
+            for each in (decision, result)
+            if each is not None and each["output"] is None
+        }
+    )
+    if not empty:
+        return set()
+    found = grid.sql(load_queries()["null_outputs"].sql, {"decision_ids": empty})
+    return {decision_id for (decision_id,) in found["rows"]}
+
+
+def _rows(grid: LoopGrid, replay_ids: Sequence[str]) -> Iterator[_Row]:
     """Each replay with the decision it replays and the one it led to."""
     replayed = dict(_replayed(grid, replay_ids))
     for replay_id in replay_ids:

@@ -141,6 +141,7 @@ class Results:
         rows = {item.replay_id: asked.get(item.replay_id) for _, item in batch}
         results = {row["result_decision_id"] for row in rows.values() if row and row["result_decision_id"]}
         decisions = self._read({item.decision_id for _, item in batch} | results)
+        nulls = self._nulls(decisions)
         truths = self._truths([item.decision_id for _, item in batch], policy)
         for place, item in batch:
             row = rows[item.replay_id]
@@ -149,7 +150,7 @@ class Results:
             if policy != _LATEST:
                 decision = {**decision, "ground_truth": truths.get(item.decision_id)}
             result = decisions.get(row["result_decision_id"]) if row else None
-            found = item_of(decision, replay, result, equality=equality)
+            found = item_of(decision, replay, result, equality=equality, nulls=nulls)
             yield place, {"arm": item.arm, "status": row["status"] if row else None}, found
 
     def _read(self, decision_ids: set[str]) -> dict[str, Mapping[str, Any]]:
@@ -159,6 +160,12 @@ class Results:
             text = jsontext.answer(self._decisions.many(asked[start : start + _AT_ONCE]))
             found |= {each["decision_id"]: each for each in json.loads(text)["items"]}
         return found
+
+    def _nulls(self, decisions: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """Those of which nothing is shown, and whose output on record is null."""
+        empty = sorted(each for each, decision in decisions.items() if decision["output"] is None)
+        rows = self._decisions.originals(empty) if empty else {}
+        return {each for each, row in rows.items() if row["output"] is not None}
 
     def _truths(self, decision_ids: Sequence[str], policy: str) -> dict[str, Mapping[str, Any]]:
         if policy == _LATEST:

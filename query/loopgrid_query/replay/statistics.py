@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Literal
@@ -63,6 +63,7 @@ def item_of(
     result: Mapping[str, Any] | None,
     *,
     equality: Equality = EXACT,
+    nulls: Container[str] = frozenset(),
 ) -> Item:
     """One decision of an arm: the verdict that a comparison with its replay gives.
 
@@ -70,16 +71,17 @@ def item_of(
         decision: the decision, as the API gives it, with its ground truth.
         replay: a replay of it.
         result: the decision that the replay led to; None where there is none.
-        equality: when outputs count as equal. An output of null counts as none on record: the API shows both
-            alike.
+        equality: when outputs count as equal.
+        nulls: ids of decisions whose output on record is JSON's null. The API shows them like those that have
+            none on record.
     """
     truth = decision["ground_truth"]
     right = ABSENT if truth is None else _content(truth["output"])
-    left = _side(decision)
+    left = _side(decision, nulls)
     ended = replay["status"] == "completed" and result is not None
     verdict = judge(
         left,
-        _side(result) if ended and result is not None else None,
+        _side(result, nulls) if ended and result is not None else None,
         right,
         equality=equality,
         nothing=why_nothing(replay),
@@ -201,12 +203,13 @@ class _Pair:
         return self.after is not False, self.base is True
 
 
-def _side(decision: Mapping[str, Any]) -> Side:
+def _side(decision: Mapping[str, Any], nulls: Container[str]) -> Side:
     failure = decision["error"]["message"] or decision["error"]["type"]
     if failure is None and decision["status"] == "error":
         failure = "it does not say why."
+    absent = decision["output"] is None and decision["decision_id"] not in nulls
     return Side(
-        output=ABSENT if decision["output"] is None else _content(decision["output"]),
+        output=ABSENT if absent else _content(decision["output"]),
         failure=failure,
         lossiness=tuple(decision["lossiness"] or ()),
         marked=bool(decision["incorrect"]),
