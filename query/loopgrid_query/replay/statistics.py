@@ -147,7 +147,7 @@ def power(pairs: int, gained: float, lost: float, tail: float) -> float:
     Raises:
         NotInstalled: SciPy is not here.
     """
-    binom = _library("scipy.stats").binom
+    binom = library("scipy.stats").binom
     discordant = gained + lost
     if discordant <= 0 or pairs < 1:
         return 0.0
@@ -279,7 +279,7 @@ def _open(item: Item) -> bool:
 def _share(count: int, possible: int, of: int, method: Method, *, away: int = 0) -> Share:
     if of == 0:
         return Share(count=0, possible=0, of=0, of_least=0, share=None, low=None, high=None)
-    interval = _library("statsmodels.stats.proportion").proportion_confint
+    interval = library("statsmodels.stats.proportion").proportion_confint
     alpha = 1 - method.confidence
     return Share(
         count=count,
@@ -327,7 +327,7 @@ def _unsaid(pairs: Sequence[_Pair]) -> int:
 
 
 def _p_value(seen: Sequence[tuple[bool, bool]]) -> float:
-    mcnemar = _library("statsmodels.stats.contingency_tables").mcnemar
+    mcnemar = library("statsmodels.stats.contingency_tables").mcnemar
     rows = [[seen.count((after, base)) for base in (True, False)] for after in (True, False)]
     return min(1.0, float(mcnemar(rows, exact=True).pvalue))
 
@@ -363,7 +363,7 @@ def _bootstrap(seen: Sequence[tuple[bool, bool]], method: Method) -> tuple[float
     differences = np.array(sorted(after - base for after, base in seen), dtype=float)
     if len(seen) < _FEWEST or np.ptp(differences) == 0:
         return None
-    found = _library("scipy.stats").bootstrap(
+    found = library("scipy.stats").bootstrap(
         (differences,),
         np.mean,
         vectorized=True,
@@ -439,7 +439,12 @@ def _notes(items: Sequence[Item], repeats: Sequence[Item] | None, paired: Paired
     return notes
 
 
-def _library(name: str) -> ModuleType:
+def library(name: str) -> ModuleType:
+    """A module of the extra ``experiments``.
+
+    Raises:
+        NotInstalled: it is not here.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
