@@ -105,12 +105,15 @@ class AsyncLoopGrid:
         *,
         overrides: Mapping[str, Any] | None = None,
         function: Callable[..., Any] | None = None,
+        verify: bool = False,
     ) -> Replay:
         """Run a decision's function again, as `LoopGrid.replay` does, in a thread.
 
         A coroutine function runs in an event loop of its own there.
         """
-        replay = functools.partial(self._grid.replay, decision_id, overrides=overrides, function=function)
+        replay = functools.partial(
+            self._grid.replay, decision_id, overrides=overrides, function=function, verify=verify
+        )
         return await self._in_thread(replay)
 
     async def wait_for_replay(self, replay_id: str, *, timeout_s: float = 60.0) -> ReplayRecord:

@@ -235,6 +235,11 @@ class Calls(JudgementCalls, ReviewCalls, ExperimentCalls):
         query |= {name: _query_text(name, value) for name, value in more.items() if value is not None}
         return Call("GET", "/v1/export", Result, query=query, settles=True)
 
+    @staticmethod
+    def recorded_steps(decision_id: str) -> Call[Result]:
+        """What `@step` and `@tool` recorded inside a decision."""
+        return Call("GET", f"/v1/decisions/{quote(decision_id, safe='')}/steps", Result, settles=True)
+
     def create_replay(
         self,
         decision_id: str,

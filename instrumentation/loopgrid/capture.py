@@ -91,9 +91,16 @@ class Losses:
         return [*entries[:limit], f"more:{len(entries) - limit}"]
 
 
-def capture(value: object, where: str, limits: CaptureLimits, losses: Losses) -> str:
-    """JSON text of a value; what is missing from it is noted under the name `where`."""
-    return _dump(plain(value, where, limits, losses))
+def capture(value: object, where: str, limits: CaptureLimits, losses: Losses, *, vague: bool = False) -> str:
+    """JSON text of a value; what is missing from it is noted under the name `where`.
+
+    With `vague`, so is a type which JSON does not keep, as of an argument without a type hint.
+    """
+    walk = _Walk(where, limits, losses)
+    written = walk.visit(value)
+    if vague and walk.untyped:
+        losses.note(where, f"untyped:{walk.untyped}")
+    return _dump(written)
 
 
 def capture_arguments(
@@ -195,6 +202,11 @@ class _Walk:
         # What comes after finds no room either.
         self._look_at = self._items_left = 0
         return True
+
+    @property
+    def untyped(self) -> str:
+        """The first type that JSON does not keep."""
+        return str(self._untyped)
 
     @property
     def spent(self) -> bool:

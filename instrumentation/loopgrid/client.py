@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from loopgrid import frames, tracing, working
+from loopgrid import frames, selftest, tape, tracing, working
 from loopgrid.calls import Calls, answering
 from loopgrid.config import checked_endpoint
 from loopgrid.errors import Fatal, LoopGridError, Misconfigured, NotFound, Unavailable
@@ -124,6 +124,7 @@ class LoopGrid:
         *,
         overrides: Mapping[str, Any] | None = None,
         function: Callable[..., Any] | None = None,
+        verify: bool = False,
     ) -> Replay:
         """Run a decision's function again, in this process, with overrides.
 
@@ -134,9 +135,12 @@ class LoopGrid:
         Args:
             decision_id: the decision to run again.
             overrides: `{"prompt": {name, version, template, variables}, "model": {provider, name,
-                parameters}, "input": {argument: value}}`, all optional.
+                parameters}, "input": {argument: value}, "steps": {default, of, allow, from}}`, all optional.
+                Tools answer from the record unless `steps` says otherwise.
             function: the decorated function; by default the one in this process with the recorded name. A
                 method is passed bound to its object.
+            verify: run it as a self-test: every step from the record, nothing changed, nothing called. The
+                result's `differences` say what came out otherwise all the same.
 
         Returns:
             The replay, as `get_replay` shows it.
@@ -147,9 +151,14 @@ class LoopGrid:
             Unavailable: it ran, and its record has not arrived within `timeout_s`.
         """
         self._check_recording_goes_here()
+        if verify:
+            selftest.check(self._send(Calls.recorded_steps(decision_id)), overrides)
+            overrides = selftest.OVERRIDES
         checked = Overrides.checked(overrides or {})
-        call = prepare(self.get_decision(decision_id), checked, function, self._find_prompt)
+        before = self.get_decision(decision_id)
+        call = prepare(before, checked, function, self._find_prompt)
         refuse_running_loop(call)
+        steps = self._tape(decision_id, checked)
         worker = working.this_process()
         requested = self._send(working.begin(decision_id, overrides or {}, worker))
         if requested["status"] != "running":
@@ -157,7 +166,8 @@ class LoopGrid:
         replay_id, attempt = requested["replay_id"], requested["attempts"]
         with working.Pulse(lambda: self._send(working.heartbeat(replay_id, worker, attempt))):
             try:
-                exception = run(call, replay_id, decision_id, replay_result_id(replay_id, attempt))
+                with tape.playing(steps):
+                    exception = run(call, replay_id, decision_id, replay_result_id(replay_id, attempt))
             except BaseException as stop:
                 self._end_of(replay_id, worker, attempt, stop)
                 raise
@@ -167,7 +177,26 @@ class LoopGrid:
                 "within "
                 f"{self._timeout_s:g} s: call loopgrid.flush() and then get_replay()"
             ) from exception
-        return Replay(self._send(working.finish(replay_id, worker, attempt, "ran")), exception)
+        refused = None if steps is None else steps.failure()
+        end = ("ran", None) if refused is None else ("failed", refused)
+        shown = self._send(working.finish(replay_id, worker, attempt, *end))
+        if not verify:
+            return Replay(shown, exception)
+        result = shown["result_decision_id"]
+        after = None if result is None else self.get_decision(result)
+        return Replay(shown, exception, selftest.differences(before, after, steps))
+
+    def _tape(self, decision_id: str, overrides: Overrides) -> tape.Tape | None:
+        """What a replay answers steps and tools from; None where this process has none.
+
+        Raises:
+            Invalid: an override names a step that there is not.
+            NotReplayable: the record has too many.
+        """
+        names = tape.names()
+        if not names and not overrides.steps:
+            return None
+        return tape.tape_of(self._send(Calls.recorded_steps(decision_id)), overrides.steps, names)
 
     def _end_of(self, replay_id: str, worker: str, attempt: int, stop: BaseException) -> None:
         """Say that what stops this process, or this call, stopped a replay: its decision says so, too."""

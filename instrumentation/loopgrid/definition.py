@@ -53,6 +53,11 @@ class Definition:
             name for name, parameter in self.signature.parameters.items() if _is_vague(parameter.annotation)
         )
 
+    @property
+    def vague_result(self) -> bool:
+        """Whether the hint of what it returns leaves open what a value was before it became JSON."""
+        return _is_vague(self.signature.return_annotation)
+
     def describe(
         self, args: tuple[object, ...], kwargs: Mapping[str, object], limits: CaptureLimits
     ) -> Opening:

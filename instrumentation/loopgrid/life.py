@@ -98,7 +98,7 @@ def guarded(what: Count, action: Callable[P, R], *args: P.args, **kwargs: P.kwar
 class Life:
     """One open span. Without a span (recording is disabled, or opening failed) every method does nothing."""
 
-    __slots__ = ("__weakref__", "_ended", "_inside", "_limits", "_losses", "_span")
+    __slots__ = ("__weakref__", "_ended", "_inside", "_limits", "_losses", "_span", "vague")
 
     output_key: ClassVar[str] = Key.STEP_OUTPUT
     """Attribute that carries what was returned."""
@@ -111,6 +111,8 @@ class Life:
         self._losses = opening.losses
         self._inside = inside
         self._ended = False
+        self.vague = False
+        """Whether no hint could restore what is returned: a type that JSON does not keep is noted then."""
 
     @property
     def recording(self) -> bool:
@@ -137,6 +139,12 @@ class Life:
     def chunks(self, reduce: Callable[[list[object]], object] | None) -> Chunks:
         """An empty record of what this call will yield."""
         return Chunks("output", self._limits, self._losses, reduce)
+
+    def answered(self, span_id: str) -> None:
+        """Say that the call was not made: a replay answered it from the record of another span."""
+        span = self._span
+        if span is not None and not self._ended:
+            guarded(Count.OUTPUT_FAILED, span.set_attribute, Key.STEP_FROM_RECORD, span_id)
 
     def succeed(self, output: object) -> None:
         """End it with what its function returned."""
@@ -184,7 +192,7 @@ class Life:
             self._end(span, None)
 
     def _record(self, span: Span, key: str, output: object) -> bool:
-        span.set_attribute(key, capture(output, "output", self._limits, self._losses))
+        span.set_attribute(key, capture(output, "output", self._limits, self._losses, vague=self.vague))
         return True
 
     def _record_chunks(self, span: Span, chunks: Chunks) -> bool:

@@ -1,7 +1,7 @@
 """The grammar of a replay's overrides, and what they make of a recorded prompt and model. Pure.
 
 `{"prompt": {name?, version?, template?, variables?}, "model": {provider?, name?, parameters?}, "input":
-{argument: value}}`
+{argument: value}, "steps": {default?, of?: {name: policy}, allow?: [name], from?: number}}`
 """
 
 from __future__ import annotations
@@ -18,8 +18,18 @@ GRAMMAR: Final[Mapping[str, frozenset[str] | None]] = {
     "prompt": frozenset({"name", "version", "template", "variables"}),
     "model": frozenset({"provider", "name", "parameters"}),
     "input": None,
+    "steps": frozenset({"default", "of", "allow", "from"}),
 }
 """Parts of an override set and the keys each may have; None: the arguments of the function."""
+
+
+RECORDED: Final = "recorded"
+MATCHING: Final = "matching"
+LIVE: Final = "live"
+FAIL: Final = "fail"
+POLICIES: Final = (RECORDED, MATCHING, LIVE, FAIL)
+"""What a replay does where the function calls a step or a tool: answer from the record, and fail where that
+has no answer; answer from the record where the arguments are the same, and run where not; run; refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,7 @@ class Overrides:
     prompt: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     input: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def checked(cls, overrides: Mapping[str, Any]) -> Overrides:
@@ -56,8 +67,25 @@ class Overrides:
             ("model", "name"),
         ):
             _text(f"overrides[{part!r}][{key!r}]", getattr(checked, part).get(key, ""))
+        _check_steps(checked.steps)
         _text("overrides['prompt']['version']", checked.prompt.get("version") or "")
         return checked
+
+
+def _check_steps(steps: Mapping[str, Any]) -> None:
+    named = {"default": steps["default"]} if "default" in steps else {}
+    of = _mapping("overrides['steps']['of']", steps.get("of", {}))
+    for name, policy in {**named, **of}.items():
+        if policy not in POLICIES:
+            raise Invalid(
+                f"overrides['steps']: {policy!r}, of {name}, is no policy of a step: "
+                f"{nearest(str(policy), POLICIES)}"
+            )
+    allow, first = steps.get("allow", []), steps.get("from", 1)
+    if not isinstance(allow, list | tuple) or not all(isinstance(name, str) for name in allow):
+        raise Invalid("overrides['steps']['allow'] is a list of the names of tools")
+    if isinstance(first, bool) or not isinstance(first, int) or first < 1:
+        raise Invalid("overrides['steps']['from'] is a whole number from 1: the first call that runs")
 
 
 def replaced_prompt(

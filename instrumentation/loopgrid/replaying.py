@@ -36,13 +36,21 @@ class Replay(ReplayRecord):
 
     Attributes:
         exception: the exception that ended the function, or None. The replay's status is then `failed`.
+        differences: of a replay with `verify`: what came out otherwise; empty where nothing did. Else None.
     """
 
     exception: Exception | None
+    differences: list[str] | None
 
-    def __init__(self, shown: Mapping[str, Any], exception: Exception | None = None) -> None:
+    def __init__(
+        self,
+        shown: Mapping[str, Any],
+        exception: Exception | None = None,
+        differences: list[str] | None = None,
+    ) -> None:
         super().__init__(shown)
         self.exception = exception
+        self.differences = differences
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,10 +85,10 @@ def restore_argument(written: Any, parameter: inspect.Parameter, hint: object) -
     where = f"argument {parameter.name!r}"
     value = read_back(written, where)
     if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-        return tuple(_shape(item, hint, where) for item in _expect(list, value, where))
+        return tuple(shaped(item, hint, where) for item in _expect(list, value, where))
     if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-        return {name: _shape(item, hint, where) for name, item in _expect(dict, value, where).items()}
-    return _shape(value, hint, where)
+        return {name: shaped(item, hint, where) for name, item in _expect(dict, value, where).items()}
+    return shaped(value, hint, where)
 
 
 def read_back(written: Any, where: str) -> Any:
@@ -131,7 +131,7 @@ def _key(key: Any) -> Any:
     return tuple(_key(item) for item in key) if isinstance(key, list) else key
 
 
-def _shape(value: Any, hint: Any, where: str) -> Any:
+def shaped(value: Any, hint: Any, where: str) -> Any:
     """The value as the hint wants it."""
     hint = _unwrapped(hint)
     if hint is inspect.Parameter.empty or hint is Any or hint is object:
@@ -171,11 +171,11 @@ def _shape_generic(value: Any, hint: Any, origin: Any, where: str) -> Any:
         return _shape_tuple(value, arguments, where)
     if origin in _MAPS:
         pairs = _expect(dict, value, where).items()
-        return {_shape(key, arguments[0], where): _shape(item, arguments[1], where) for key, item in pairs}
+        return {shaped(key, arguments[0], where): shaped(item, arguments[1], where) for key, item in pairs}
     make = _COLLECTIONS.get(origin)
     if make is None:
         raise _unknown(hint, where)
-    return make(_shape(item, arguments[0], where) for item in _expect(list, value, where))
+    return make(shaped(item, arguments[0], where) for item in _expect(list, value, where))
 
 
 def _shape_literal(value: Any, choices: Sequence[Any], where: str) -> Any:
@@ -189,9 +189,9 @@ def _shape_tuple(value: Any, kinds: Sequence[Any], where: str) -> tuple[Any, ...
     items = _expect(list, value, where)
     match kinds:
         case (kind, builtins.Ellipsis):
-            return tuple(_shape(item, kind, where) for item in items)
+            return tuple(shaped(item, kind, where) for item in items)
         case _ if len(kinds) == len(items):
-            return tuple(_shape(item, kind, where) for item, kind in zip(items, kinds, strict=True))
+            return tuple(shaped(item, kind, where) for item, kind in zip(items, kinds, strict=True))
     raise NotReplayable(f"{where} has {len(items)} items, its hint wants {len(kinds)}")
 
 
@@ -203,16 +203,16 @@ def _shape_union(value: Any, choices: Sequence[Any], where: str) -> Any:
     refusals: list[NotReplayable] = []
     for choice in choices:
         try:
-            shaped = _shape(value, choice, where)
+            fitted = shaped(value, choice, where)
         except NotReplayable as error:
             refusals.append(error)
             continue
-        if not any(type(shaped) is type(known) and shaped == known for known in fits):
-            fits.append(shaped)
+        if not any(type(fitted) is type(known) and fitted == known for known in fits):
+            fits.append(fitted)
     if len(fits) == 1:
         return fits[0]
     if fits:
-        kinds = " or ".join(type(shaped).__name__ for shaped in fits)
+        kinds = " or ".join(type(fit).__name__ for fit in fits)
         raise NotReplayable(
             f"{where} can be {kinds} by its hint and the record does not say which: narrow the hint"
         )
@@ -260,7 +260,7 @@ def _fields(value: Any, hints: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise NotReplayable(
             f"{where} has fields the class does not have any more: {', '.join(map(str, unknown))}"
         )
-    return {name: _shape(item, hints[name], f"{where}, field {name!r}") for name, item in given.items()}
+    return {name: shaped(item, hints[name], f"{where}, field {name!r}") for name, item in given.items()}
 
 
 def _hints(owner: type, where: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
-from loopgrid import tracing
+from loopgrid import tape, tracing
 from loopgrid.client import LoopGrid
 from loopgrid.definition import registered
 from loopgrid.errors import LoopGridError
@@ -101,6 +101,7 @@ def _run(grid: LoopGrid, job: Message) -> Message:
     try:
         overrides = Overrides.checked(job["overrides"] or {})
         call = prepare(job["decision"], overrides, None, grid._find_prompt)  # noqa: SLF001 - as its own replay() does
+        steps = grid._tape(job["decision_id"], overrides)  # noqa: SLF001 - likewise
     except LoopGridError as error:
         return {"outcome": "refused", "reason": f"Nothing ran: {error}"}
     except BaseException as error:  # noqa: BLE001 - restoring an argument runs the user's classes
@@ -108,7 +109,9 @@ def _run(grid: LoopGrid, job: Message) -> Message:
         return {"outcome": "refused", "reason": reason}
     raised: BaseException | None
     try:
-        raised = run(call, job["replay_id"], job["decision_id"], job["run_as"])
+        # In every thread: this process runs nothing else.
+        with tape.playing(steps, whole_process=True):
+            raised = run(call, job["replay_id"], job["decision_id"], job["run_as"])
     except BaseException as error:  # noqa: BLE001 - a function that exits or is interrupted has failed like any other
         raised = error
     if os.getpid() != here:
@@ -116,6 +119,9 @@ def _run(grid: LoopGrid, job: Message) -> Message:
     if not tracing.drain(DELIVERY_S):
         reason = f"it ran, but its record did not reach the server within {DELIVERY_S:g} s"
         return {"outcome": "failed", "reason": reason}
+    refused = None if steps is None else steps.failure()
+    if refused is not None:
+        return {"outcome": "failed", "reason": refused}
     return {"outcome": "ran", "reason": None if raised is None else named(raised)}
 
 

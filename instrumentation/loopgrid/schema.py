@@ -58,6 +58,7 @@ class Key:
     STEP_NAME: Final = "loopgrid.step.name"
     STEP_INPUT: Final = "loopgrid.step.input"
     STEP_OUTPUT: Final = "loopgrid.step.output"
+    STEP_FROM_RECORD: Final = "loopgrid.step.from_record"
     TOOL_EFFECT: Final = "loopgrid.tool.effect"
     TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
     TOOL_NAME: Final = "gen_ai.tool.name"

@@ -6,6 +6,7 @@ tool's effect what must not run again.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, ParamSpec, TypeVar, overload
 
@@ -22,6 +23,7 @@ from loopgrid.health import Count
 from loopgrid.life import Life, Opening, guarded
 from loopgrid.schema import Effect, Key
 from loopgrid.span import opening_of
+from loopgrid.tape import STEP, TOOL, Known, register
 from loopgrid.wrapping import Wrapping
 
 P = ParamSpec("P")
@@ -138,9 +140,21 @@ def _decorate_step(function: Callable[..., Any], options: Decorating) -> Callabl
 
     def opened(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Life:
         says = {Key.STEP_NAME: name}
-        return guarded(Count.OPEN_FAILED, _open, Step, name, says, describe, args, kwargs) or _NO_STEP
+        return (
+            guarded(Count.OPEN_FAILED, _open, Step, name, says, describe, args, kwargs, definition)
+            or _NO_STEP
+        )
 
-    return Wrapping(opened, stream=options.stream, reduce=options.reduce).around(function)
+    streams, reduces = _chunks_of(function, options)
+    known = Known(STEP, name, definition, Key.STEP_INPUT, streams=streams, reduces=reduces)
+    register(name)
+    return Wrapping(opened, stream=options.stream, reduce=options.reduce, known=known).around(function)
+
+
+def _chunks_of(function: Callable[..., Any], options: Decorating) -> tuple[bool, bool]:
+    """Whether what it gives comes in chunks, and whether the record has them joined."""
+    chunked = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return chunked or options.stream is True, options.reduce is not None
 
 
 def _decorate_tool(
@@ -167,10 +181,14 @@ def _decorate_tool(
     def opened(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Life:
         span_name = f"{EXECUTE_TOOL} {name}"
         return (
-            guarded(Count.OPEN_FAILED, _open, ToolCall, span_name, says, describe, args, kwargs) or _NO_STEP
+            guarded(Count.OPEN_FAILED, _open, ToolCall, span_name, says, describe, args, kwargs, definition)
+            or _NO_STEP
         )
 
-    return Wrapping(opened, stream=options.stream, reduce=options.reduce).around(function)
+    streams, reduces = _chunks_of(function, options)
+    known = Known(TOOL, name, definition, Key.TOOL_ARGUMENTS, effect, call_id, streams, reduces)
+    register(name)
+    return Wrapping(opened, stream=options.stream, reduce=options.reduce, known=known).around(function)
 
 
 def _open(
@@ -180,6 +198,7 @@ def _open(
     describe: Callable[[Any, Any, CaptureLimits], Opening],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    definition: Definition,
 ) -> Life:
     pipeline = tracing.active()
     if pipeline is None:
@@ -193,4 +212,6 @@ def _open(
     attributes[Key.PRODUCER_SEQ] = number
     outside = get_current()
     span = pipeline.start(span_name, outside, attributes, [])
-    return kind(span, opening, limits, set_span_in_context(span, outside))
+    life = kind(span, opening, limits, set_span_in_context(span, outside))
+    life.vague = definition.vague_result
+    return life

@@ -15,10 +15,12 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any, TypeVar
 
+from loopgrid import tape
 from loopgrid.chunks import Chunks, Reduce
 from loopgrid.health import Count
 from loopgrid.life import ABANDONED, CLOSED_EARLY, Life, guarded
 from loopgrid.streams import Following, followed, is_stream
+from loopgrid.tape import Answer, Known, StepRefused
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,12 +36,21 @@ class Wrapping:
         stream: True: what it returns is a stream whatever its type; False: it never is; None: it is one if it
             is an iterator.
         reduce: joins chunks into the output.
+        known: the step or tool that it is, which a replay can answer from the record; None for a decision.
     """
 
-    __slots__ = ("open", "reduce", "stream")
+    __slots__ = ("known", "open", "reduce", "stream")
 
-    def __init__(self, open_: Open, *, stream: bool | None = None, reduce: Reduce | None = None) -> None:
+    def __init__(
+        self,
+        open_: Open,
+        *,
+        stream: bool | None = None,
+        reduce: Reduce | None = None,
+        known: Known | None = None,
+    ) -> None:
         self.open = open_
+        self.known = known
         self.stream = stream
         self.reduce = reduce
 
@@ -52,6 +63,29 @@ class Wrapping:
         if inspect.isasyncgenfunction(function):
             return _around_async_generator(function, self)
         return _around_function(function, self)
+
+    def played(self, life: Life, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answer | None:
+        """What a replay answers in the function's place; None where the function runs.
+
+        Raises:
+            StepRefused: it neither may run nor has an answer.
+            Exception: what the recorded call raised.
+        """
+        playing = tape.current()
+        if self.known is None or playing is None:
+            return None
+        try:
+            answer = playing.play(self.known, args, kwargs)
+        except StepRefused as refusal:
+            life.fail(refusal)
+            raise
+        if answer is None:
+            return None
+        life.answered(answer.span_id)
+        if answer.error is not None:
+            life.fail(answer.error)
+            raise answer.error
+        return answer
 
     def ended(self, life: Life, output: Any) -> Any:
         """End the record with what was returned; or, if that is still to come, when it has come."""
@@ -71,11 +105,15 @@ class Wrapping:
 
 
 def _around_function(function: Callable[..., Any], wrapping: Wrapping) -> Callable[..., Any]:
-    open_, ended = wrapping.open, wrapping.ended
+    open_, ended, played = wrapping.open, wrapping.ended, wrapping.played
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         life = open_(args, kwargs)
+        answer = played(life, args, kwargs)
+        if answer is not None:
+            life.succeed(answer.value)
+            return answer.value
         if not life.recording:
             return function(*args, **kwargs)
         token = life.enter()
@@ -92,11 +130,15 @@ def _around_function(function: Callable[..., Any], wrapping: Wrapping) -> Callab
 
 
 def _around_coroutine(function: Callable[..., Any], wrapping: Wrapping) -> Callable[..., Any]:
-    open_, ended = wrapping.open, wrapping.ended
+    open_, ended, played = wrapping.open, wrapping.ended, wrapping.played
 
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         life = open_(args, kwargs)
+        answer = played(life, args, kwargs)
+        if answer is not None:
+            life.succeed(answer.value)
+            return answer.value
         token = life.enter()
         try:
             output = await function(*args, **kwargs)
@@ -115,6 +157,13 @@ def _around_generator(function: Callable[..., Any], wrapping: Wrapping) -> Calla
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         life = wrapping.open(args, kwargs)
         chunks = life.chunks(wrapping.reduce)
+        answer = wrapping.played(life, args, kwargs)
+        if answer is not None:
+            for chunk in answer.value:
+                guarded(Count.OUTPUT_FAILED, chunks.add, chunk)
+                yield chunk
+            life.complete(chunks)
+            return None
         token = life.enter()
         try:
             generator = function(*args, **kwargs)
@@ -170,6 +219,13 @@ def _around_async_generator(function: Callable[..., Any], wrapping: Wrapping) ->
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         life = wrapping.open(args, kwargs)
         chunks = life.chunks(wrapping.reduce)
+        answer = wrapping.played(life, args, kwargs)
+        if answer is not None:
+            for chunk in answer.value:
+                guarded(Count.OUTPUT_FAILED, chunks.add, chunk)
+                yield chunk
+            life.complete(chunks)
+            return
         # The event loop closes a generator that nobody refers to any more; where none runs, nothing does.
         guard = _Guard(life, chunks)
         token = life.enter()

@@ -299,10 +299,63 @@ class Decisions:
             "truncated": len(rows) > MAX_TRACE_SPANS,
         }
 
+    def steps(self, decision_id: str) -> Record:
+        """What `@step` and `@tool` recorded inside a decision, for a replay from the record.
+
+        Raises as ``row``.
+        Model calls that others' instrumentations recorded are counted: nothing can answer them.
+        """
+        row = self.row(decision_id)
+        rows = self._reader.rows(
+            "decorated_steps", {"trace_key": row["trace_id"], "limit": MAX_TRACE_SPANS + 1}
+        )
+        inside = {row["span_id"]}
+        # A parent starts before its children, but for clocks that jump: it is looked for until nothing comes.
+        found = -1
+        while len(inside) != found:
+            found = len(inside)
+            inside |= {each["span_id"] for each in rows if each["parent_span_id"] in inside}
+        steps, foreign = [], 0
+        for each in rows:
+            if each["span_id"] not in inside or each["span_id"] == row["span_id"]:
+                continue
+            name = each["tool_name"] or each["step_name"]
+            if name is None:
+                foreign += each["kind"] == Kind.INFERENCE
+                continue
+            steps.append(_step(each, name))
+        return {
+            "decision_id": decision_id,
+            "items": steps,
+            "foreign_model_calls": foreign,
+            "truncated": len(rows) > MAX_TRACE_SPANS,
+        }
+
     def _repeated(self, trace_id: str) -> set[str]:
         """Ids of a trace's spans that record a call once more."""
         relatives = self._pages.relatives([str(UUID(trace_id))])
         return {format(key, "016x") for key in repeated_calls(relatives[:MAX_RELATIVES])}
+
+
+def _step(row: Row, name: str) -> Record:
+    failed = row["status_code"] == _ERROR
+    return {
+        "span_id": row["span_id"],
+        "parent_span_id": row["parent_span_id"],
+        "kind": "tool" if row["tool_name"] is not None else "step",
+        "name": name,
+        "effect": row["effect"],
+        "arguments": row["arguments"],
+        "result": row["result"],
+        "ended": row["status_code"] in {_OK, _ERROR},
+        "error": {"type": row["error_type"], "message": row["error_message"]} if failed else None,
+        "lossiness": row["lossiness"] or [],
+    }
+
+
+_OK: Final = 1
+_ERROR: Final = 2
+"""Status codes of spans."""
 
 
 def _lacks(row: Row) -> bool:

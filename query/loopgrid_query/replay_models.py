@@ -137,3 +137,36 @@ class ReplayRetry(Request):
         None, ge=0, lt=2**31, description="the attempt to repeat: once a later one has begun, nothing happens"
     )
     requested_by: Said | None = None
+
+
+class RecordedError(BaseModel):
+    """The exception that ended a step."""
+
+    type: str | None
+    message: str | None
+
+
+class RecordedStep(BaseModel):
+    """A call of a function decorated with `@step` or `@tool`, as it was recorded."""
+
+    span_id: str
+    parent_span_id: str | None
+    kind: Literal["step", "tool"]
+    name: str
+    effect: str | None = Field(description="of a tool: `read`, `idempotent`, `write` or `irreversible`")
+    arguments: str | None = Field(description="JSON text: arguments by name")
+    result: str | None = Field(description="JSON text; null where none is on record")
+    ended: bool = Field(description="it came to its end, with a result or an exception")
+    error: RecordedError | None
+    lossiness: list[str]
+
+
+class RecordedSteps(BaseModel):
+    """What happened inside a decision, for a replay from the record."""
+
+    decision_id: str
+    items: list[RecordedStep] = Field(description="in the order in which they began")
+    foreign_model_calls: int = Field(
+        description="model calls that others' instrumentations recorded; no replay can answer them"
+    )
+    truncated: bool = Field(description="the trace has more spans than are looked at")

@@ -104,3 +104,20 @@ def test_a_server_does_not_start_with_a_file_that_it_cannot_mean(tmp_path: Path)
     assert "code 2" in str(ended_early.value)
     assert "api_key_env" in str(ended_early.value)
     assert KEY not in str(ended_early.value)
+
+
+def test_a_call_that_a_kill_interrupted_has_failed_on_record_though_nobody_asks(tmp_path: Path) -> None:
+    held = threading.Event()
+    with provider_stub() as stub:
+        stub.then(Reply(held=held))
+        environ = settings(tmp_path, stub.base_url)
+        server = start_server(tmp_path, environ=environ)
+        asked = ask(server, "POST", "/v1/replays", {"decision_id": export(server, 1)})["replay_id"]
+        eventually(lambda: len(stub.asked) == 1, "it is asked")
+        server.kill()
+        held.set()
+
+        query = {"query": "SELECT status FROM replays WHERE replay_id = $id", "parameters": {"id": asked}}
+        with running_server(tmp_path, environ=environ) as again:
+            # SQL only looks: it ends no lease by itself.
+            eventually(lambda: ask(again, "POST", "/v1/sql", query)["rows"] == [["failed"]], "it has failed")

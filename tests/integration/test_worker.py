@@ -84,6 +84,28 @@ NEW = OLD.replace('@loopgrid.decision("gone")\ndef gone', "def other").replace(
 )
 
 
+SHOP = """
+import threading
+import loopgrid
+
+@loopgrid.tool(effect="read")
+def price(number: int) -> int:
+    return number * 100
+
+@loopgrid.tool(effect="irreversible")
+def pay(number: int, cents: int) -> str:
+    with open("paid", "a") as file:
+        print(number, file=file)
+    return f"paid {cents}"
+
+@loopgrid.decision("order")
+def order(number: int) -> list[str]:
+    said = [str(price(number))]
+    said.append(pay(number, 5))
+    return said
+"""
+
+
 @dataclass
 class Place:
     """A folder with the user's program, and a server."""
@@ -182,6 +204,28 @@ def test_a_replay_that_is_asked_for_is_run_with_its_overrides_and_recorded(place
     assert result["output"] == "Dear b"
     assert (result["replay_of"], result["replay_id"]) == (place.reply, asked["replay_id"])
     assert [event["status"] for event in replay["history"]] == ["pending", "running", "completed"]
+
+
+def test_a_worker_answers_tools_from_the_record_in_every_thread_and_runs_none_that_must_not(place):
+    (place.folder / "shop.py").write_text(SHOP)
+    original = place.decided("order(7)", module="shop")
+    changed = {"input": {"number": 8}}
+    with working(place, module="shop") as worker:
+        asked = [
+            place.grid.create_replay(original, overrides=overrides)["replay_id"]
+            for overrides in ({}, changed, {**changed, "steps": {"default": "live"}})
+        ]
+        for _ in asked:
+            worker.next("ended")
+    same, other, live = (place.grid.get_replay(each) for each in asked)
+
+    assert (same["status"], other["status"], live["status"]) == ("completed", "failed", "failed")
+    assert "number is 8, recorded is 7" in other["reason"]
+    assert "pay" in live["reason"]
+    assert "declared irreversible" in live["reason"]
+    assert (place.folder / "paid").read_text() == "7\n", "once, when it was decided"
+    result = place.grid.get_decision(same["result_decision_id"])
+    assert result["output"] == place.grid.get_decision(original)["output"]
 
 
 def test_who_asks_can_wait_for_what_becomes_of_a_replay(place):

@@ -42,6 +42,7 @@ _KEY_MEANINGS = {
     "STEP_NAME": "on a step: its name",
     "STEP_INPUT": "on a step: `input`, JSON",
     "STEP_OUTPUT": "on a step: `output`, JSON",
+    "STEP_FROM_RECORD": "on a step or tool call that a replay did not make: span of the recorded one",
     "TOOL_EFFECT": "on a tool call: `read`, `idempotent`, `write` or `irreversible`",
     "TOOL_DEFINITIONS": "`tools`, JSON",
     "TOOL_NAME": "on a tool call: name of the tool",

@@ -15,7 +15,7 @@ from loopgrid.loading import load
 from loopgrid_query.cli import profiles
 from loopgrid_query.cli.connection import AsJson, Endpoint, client
 from loopgrid_query.cli.console import print_json, stdout
-from loopgrid_query.cli.errors import NEGATIVE
+from loopgrid_query.cli.errors import NEGATIVE, CliError
 from loopgrid_query.cli.gist import plain
 from loopgrid_query.cli.overrides import parse_overrides
 
@@ -39,6 +39,12 @@ def replay(
         float | None,
         typer.Option(min=0.0, metavar="S", help="Seconds to wait for a worker to run it; not with --app."),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="With --app: from the record alone, calling nothing; does it come out as it was?"
+        ),
+    ] = False,
     endpoint: Endpoint = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,8 +54,11 @@ def replay(
     that the module makes while it is imported are not: keep them under if __name__ == "__main__".
     Without, the replay is recorded as asked for, and a worker that has the function runs it (loopgrid
     worker); --wait shows what became of it.
-    Exits 1 where the replay failed or was refused.
+    Its tools answer from the record unless --override steps.… says otherwise.
+    Exits 1 where the replay failed or was refused, or did not come out as --verify wants it.
     """
+    if verify and app is None:
+        raise CliError("--verify runs the function here: name its module with --app.")
     overrides = parse_overrides(override or [])
     made: Mapping[str, Any]
     if app is None:
@@ -65,12 +74,17 @@ def replay(
         # Standard output is this command's; what the user's code prints goes beside it.
         with contextlib.redirect_stdout(sys.stderr):
             load(app)
-            made = client(endpoint).replay(decision_id, overrides=overrides)
+            made = client(endpoint).replay(decision_id, overrides=overrides, verify=verify)
+    unlike: list[str] = getattr(made, "differences", None) or []
     if as_json:
-        print_json(made)
+        print_json({**made, "differences": unlike} if verify else made)
     else:
         print_replay(made)
-    if made["status"] not in _STYLES:
+        for difference in unlike:
+            stdout().print(Text(f"not as it was: {plain(difference, one_line=True)}", "red"), soft_wrap=True)
+        if verify and not unlike:
+            stdout().print("as it was, to the byte; nothing was called", soft_wrap=True)
+    if made["status"] not in _STYLES or unlike:
         raise typer.Exit(NEGATIVE)
 
 

@@ -152,9 +152,18 @@ class Runner:
                     return
                 self._told = False
                 runs = list(self._runs.values())
+            if not heard:
+                self._end_leases()
             self._note_ends()
             for run in runs:
                 self._stepped(run, look=not heard)
+
+    def _end_leases(self) -> None:
+        """Let go of what workers hold that went silent, though nobody asks."""
+        try:
+            self._replays.lifecycle.end_leases()
+        except CollectorError as trouble:
+            _log.warning("ended leases wait for the ledger: %s", trouble)
 
     def _pause(self, seconds: float) -> None:
         with self._news:

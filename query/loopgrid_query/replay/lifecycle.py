@@ -33,6 +33,10 @@ __all__ = ["Attempt", "Lease", "Lifecycle", "Outcome"]
 
 MAX_LOST_LEASES: Final = 3
 """Attempts that may end by silence, one after the other, before a replay has failed: it may be what kills."""
+PERHAPS_CHARGED: Final = (
+    "It may have been charged, so it was not asked again; try the replay again if that does not matter."
+)
+INTERRUPTED: Final = f"The server ended while the provider was being asked. {PERHAPS_CHARGED}"
 SERVER: Final = "server"
 """Who runs what runs inside the server."""
 
@@ -285,8 +289,10 @@ class Lifecycle:
 
     def end_leases(self) -> None:
         """Let go of attempts whose workers went silent: they wait again, or have come to an end."""
+        attempts = self._all()
+        # Looked at after they were read: what a server left running that is gone has ended when it is read.
         now = self._clock()
-        for attempt in self._all():
+        for attempt in attempts:
             lease = attempt.lease
             if lease is not None and lease.until is not None and lease.until <= now:
                 self._end_lease(attempt.replay_id, now)
@@ -320,11 +326,11 @@ class Lifecycle:
             if self._transitions.result(held) is not None:
                 self._end_by_result(held, worker)
                 return
-            reason = (
-                "the server ended while it ran there"
-                if length_s is None
-                else f"{worker} went silent: no heartbeat for {length_s:g} s"
-            )
+            if length_s is None:
+                # In one entry: a kill between two of them would let it be asked again.
+                self._settle(held, Status.FAILED, worker, INTERRUPTED)
+                return
+            reason = f"{worker} went silent: no heartbeat for {length_s:g} s"
             again = held.again(silent=worker)
             if again.lost >= MAX_LOST_LEASES:
                 reason += f", as did those before: {again.lost} attempts ended so, and there will be no other"

@@ -30,7 +30,7 @@ from loopgrid_query.records import Record, decision_record, parsed
 from loopgrid_query.replay import calling, pace_metrics
 from loopgrid_query.replay.calling import Answer, Caller, CallFailed
 from loopgrid_query.replay.executors import Executor
-from loopgrid_query.replay.lifecycle import SERVER, Attempt, Lifecycle, Outcome
+from loopgrid_query.replay.lifecycle import PERHAPS_CHARGED, SERVER, Attempt, Lifecycle, Outcome
 from loopgrid_query.replay.providers import VARIABLE, Provider, Providers, protocol_of
 from loopgrid_query.replay.request import ModelRequest, provider_of, request_of
 from loopgrid_query.replay.unsendable import Unsendable
@@ -41,9 +41,6 @@ _LOOK_S: Final = 0.5
 _LEDGER_PAUSE_S: Final = 1.0
 _MAX_REMEMBERED: Final = 256
 """Replays whose originals are kept in memory until they run; of more, the originals are read again."""
-_PERHAPS_CHARGED: Final = (
-    "It may have been charged, so it was not asked again; try the replay again if that does not matter."
-)
 _NS_PER_S: Final = 10**9
 
 T = TypeVar("T")
@@ -212,9 +209,7 @@ class ModelRuns:
     def _recover(self) -> None:
         self._lifecycle.end_leases()
         for attempt in self._lifecycle.waiting():
-            # Those whose call the end of the last server interrupted have arrived just now.
-            if attempt.silent is None:
-                self._arrived(attempt)
+            self._arrived(attempt)
 
     def _run(self, attempt: Attempt) -> None:
         """Take one attempt to its end."""
@@ -223,24 +218,22 @@ class ModelRuns:
         if self._stopping.is_set():
             return
         try:
-            if attempt.silent is not None and self._lifecycle.settle(attempt):
-                return
             begun = self._durably(lambda: self._lifecycle.begin(attempt.replay_id, SERVER))
         except (Conflict, _Stopped):
             # Cancelled before it began, or left for the next start.
             return
-        self._carry(begun, attempt.silent, remembered)
+        self._carry(begun, remembered)
 
     def _run_begun(self, attempt: Attempt) -> None:
         """Take one attempt to its end that is on record as running."""
         with self._lock:
             remembered = self._remembered.pop(attempt.replay_id, None)
-        self._carry(attempt, None, remembered)
+        self._carry(attempt, remembered)
 
-    def _carry(self, begun: Attempt, silent: str | None, remembered: tuple[Record, Record] | None) -> None:
+    def _carry(self, begun: Attempt, remembered: tuple[Record, Record] | None) -> None:
         life, replay_id, number = self._lifecycle, begun.replay_id, begun.number
         try:
-            outcome, reason = self._outcome(begun, silent, remembered)
+            outcome, reason = self._outcome(begun, remembered)
             if outcome is Outcome.RAN:
                 self._durably(lambda: life.end_recorded(replay_id, SERVER, number, reason))
             else:
@@ -249,10 +242,8 @@ class ModelRuns:
             _log.info("a replay that was cancelled is not recorded: %s", cancelled)
 
     def _outcome(
-        self, attempt: Attempt, silent: str | None, remembered: tuple[Record, Record] | None
+        self, attempt: Attempt, remembered: tuple[Record, Record] | None
     ) -> tuple[Outcome, str | None]:
-        if silent is not None:
-            return Outcome.FAILED, f"The server ended while the provider was being asked. {_PERHAPS_CHARGED}"
         try:
             original, overrides = remembered or self._what(attempt)
             request, provider = self._request(original, overrides)
@@ -264,7 +255,7 @@ class ModelRuns:
         except _Stopped as stopped:
             if not stopped.sent:
                 return Outcome.FAILED, f"The server stopped before it was the turn to ask {provider.name}."
-            return Outcome.FAILED, f"The server stopped while {provider.name} was asked. {_PERHAPS_CHARGED}"
+            return Outcome.FAILED, f"The server stopped while {provider.name} was asked. {PERHAPS_CHARGED}"
         error = found.get("error")
         return Outcome.RAN, None if error is None else f"{error['type']}: {error['message']}"
 

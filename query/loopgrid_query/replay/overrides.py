@@ -2,7 +2,8 @@
 
     {"prompt": {"name", "version", "template", "variables": {name: text}},
      "model":  {"provider", "name", "parameters": {name: value}},
-     "input":  {argument: value}}
+     "input":  {argument: value},
+     "steps":  {"default": policy, "of": {name: policy}, "allow": [name], "from": number}}
 
 They are merged into the record as JSON objects are: a member given replaces the recorded one,
 objects member by member, everything else stays.
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from loopgrid.overrides import POLICIES
 from loopgrid_query import jsontext
 from loopgrid_query.errors import FieldError, Invalid
 from loopgrid_query.nearest import did_you_mean, nearest
@@ -22,11 +24,16 @@ Overrides = Mapping[str, Any]
 
 _TEXT: Final = "text"
 _OBJECT: Final = "object"
+_POLICY: Final = "policy"
+_NAMES: Final = "names"
+_NUMBER: Final = "number"
+STEPS: Final = {"default": _POLICY, "of": _OBJECT, "allow": _NAMES, "from": _NUMBER}
 GRAMMAR: Final[Mapping[str, Mapping[str, str] | None]] = {
     "prompt": {"name": _TEXT, "version": _TEXT, "template": _TEXT, "variables": _OBJECT},
     "model": {"provider": _TEXT, "name": _TEXT, "parameters": _OBJECT},
     # Its members are the arguments of the decision at hand.
     "input": None,
+    "steps": STEPS,
 }
 """What may be overridden: members and their types by part."""
 
@@ -59,7 +66,11 @@ def check(overrides: Overrides, decision: Mapping[str, Any]) -> None:
     faults: list[FieldError] = []
     for part, members in overrides.items():
         where = f"overrides.{part}"
-        if part not in GRAMMAR:
+        if part == "steps" and decision["function"] is None and decision.get("kind") is not None:
+            faults.append(
+                FieldError(where, "belongs to decisions whose function runs again; this one has none")
+            )
+        elif part not in GRAMMAR:
             faults.append(_unknown(where, part, GRAMMAR))
         elif not isinstance(members, dict):
             faults.append(FieldError(where, "must be an object"))
@@ -86,10 +97,35 @@ def _member_faults(where: str, members: Mapping[str, Any], grammar: Mapping[str,
             faults.append(FieldError(place, "must be text"))
         elif grammar[name] == _OBJECT and not isinstance(value, dict):
             faults.append(FieldError(place, "must be an object"))
+        elif grammar[name] == _POLICY:
+            faults.extend(_policy_faults(place, value))
+        elif grammar[name] == _NAMES and not (
+            isinstance(value, list) and all(isinstance(each, str) for each in value)
+        ):
+            faults.append(FieldError(place, "must be a list of names"))
+        elif grammar[name] == _NUMBER and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 1
+        ):
+            faults.append(FieldError(place, "must be a whole number from 1"))
+        elif name == "of":
+            faults.extend(
+                fault for step, policy in value.items() for fault in _policy_faults(f"{place}.{step}", policy)
+            )
         elif name == "variables":
             wrong = [key for key, text in value.items() if not isinstance(text, str)]
             faults.extend(FieldError(f"{place}.{key}", "must be text") for key in wrong)
     return faults
+
+
+def _policy_faults(where: str, value: Any) -> list[FieldError]:
+    if value in POLICIES:
+        return []
+    written = str(value)
+    return [
+        FieldError(
+            where, f"is no policy of a step; {did_you_mean(written, POLICIES)}", nearest(written, POLICIES)
+        )
+    ]
 
 
 def _input_faults(where: str, members: Mapping[str, Any], decision: Mapping[str, Any]) -> list[FieldError]:

@@ -11,6 +11,7 @@ from loopgrid.schema import FIELDS, Kind
 from loopgrid_query import models
 from loopgrid_query.filters import DEFAULT_LIMIT, FILTERS, MAX_LIMIT, METADATA_PREFIX
 from loopgrid_query.instants import FORM
+from loopgrid_query.replay_models import RecordedSteps
 from loopgrid_query.review.veil import veiled
 from loopgrid_query.routes.common import (
     KNOWN,
@@ -173,6 +174,19 @@ def trace(decision_id: DecisionIdInPath, domain: Domain, asked: Asked) -> Respon
     tree = domain.decisions.trace(decision_id)
     asked.shows([decision_id, *(span["decision_id"] for span in tree["spans"])])
     return answer(tree)
+
+
+@router.get(
+    "/{decision_id}/steps",
+    response_model=RecordedSteps,
+    responses=_ADDRESS,
+    summary="Get what happened inside a decision",
+)
+def steps(decision_id: DecisionIdInPath, domain: Domain, asked: Asked) -> Response:
+    """Calls of functions decorated with `@step` and `@tool`, with arguments and results."""
+    found = domain.decisions.steps(decision_id)
+    asked.shows([decision_id])
+    return answer(found)
 
 
 @router.post(

@@ -219,3 +219,30 @@ JOIN store.tree_rows AS s ON s.trace_key = d.trace_key AND s.span_key = d.span_k
 WHERE d.trace_key = CAST($trace_key AS UUID) AND s.trace_key = CAST($trace_key AS UUID)
 ORDER BY s.start_ns, s.position
 LIMIT $limit;
+
+-- name: decorated_steps
+-- Spans of a trace with what @step and @tool recorded of them, in order of time.
+SELECT
+    format('{:016x}', span_id)                                             AS span_id,
+    format('{:016x}', parent_span_id)                                      AS parent_span_id,
+    json_extract_string(attributes, '$."loopgrid.step.name"')              AS step_name,
+    CASE WHEN json_extract_string(attributes, '$."loopgrid.tool.effect"') IS NOT NULL
+        THEN json_extract_string(attributes, '$."gen_ai.tool.name"') END   AS tool_name,
+    json_extract_string(attributes, '$."loopgrid.tool.effect"')            AS effect,
+    coalesce(
+        json_extract_string(attributes, '$."loopgrid.step.input"'),
+        json_extract_string(attributes, '$."gen_ai.tool.call.arguments"')
+    )                                                                      AS arguments,
+    coalesce(
+        json_extract_string(attributes, '$."loopgrid.step.output"'),
+        json_extract_string(attributes, '$."gen_ai.tool.call.result"')
+    )                                                                      AS result,
+    kind,
+    status_code,
+    error_type,
+    coalesce(error_message, status_message)                                AS error_message,
+    lossiness
+FROM store.span_rows
+WHERE trace_id = CAST($trace_key AS UUID)
+ORDER BY start_ns, position
+LIMIT $limit;
