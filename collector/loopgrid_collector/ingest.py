@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from prometheus_client.core import Metric
 
 from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.decoding import Kind
@@ -50,6 +51,7 @@ class Ingest:
         self._stage = Stage(ledger, config.decode_processes)
         self._at_stop: list[Callable[[], None]] = []
         self._at_close: list[Callable[[], None]] = []
+        self._at_scrape: list[Callable[[], Iterable[Metric]]] = []
 
     async def traces(self, body: bytes) -> Receipt:
         """Store an ``ExportTraceServiceRequest`` (protobuf, not compressed).
@@ -113,6 +115,15 @@ class Ingest:
     def when_stopping(self, callback: Callable[[], None]) -> None:
         """Have a function called when the server begins to stop, so that nobody waits for it."""
         self._at_stop.append(callback)
+
+    def when_scraped(self, callback: Callable[[], Iterable[Metric]]) -> None:
+        """Have what somebody else counts told at ``/metrics`` too."""
+        self._at_scrape.append(callback)
+
+    def scraped(self) -> Iterator[Metric]:
+        """What others count at this moment."""
+        for callback in self._at_scrape:
+            yield from callback()
 
     def tell_stop(self) -> None:
         """The server begins to stop; requests under way may still store something."""

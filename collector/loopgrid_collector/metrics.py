@@ -86,6 +86,7 @@ class _ServerCollector(Collector):
         yield _gauge("uptime_seconds", "Seconds since the start.", self._clock() - self._started_s)
         yield from self._requests()
         yield from self._storage()
+        yield from self._ingest.scraped()
 
     def _requests(self) -> Iterator[Metric]:
         received = _counter("requests_received", "Requests admitted to ingest.", "signal")

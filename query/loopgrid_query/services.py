@@ -84,6 +84,7 @@ class Services:
         replays.models.start()
         ingest.when_stopping(replays.models.stop)
         ingest.when_closing(replays.models.close)
+        ingest.when_scraped(replays.models.metrics)
         cohorts = Cohorts(reader, ingest)
         experiments = Experiments(reader, ingest, decisions, replays, cohorts)
         experiments.start()

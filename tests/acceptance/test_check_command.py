@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import jsonschema
@@ -309,3 +310,30 @@ def test_the_workflow_of_the_guide_runs_what_the_guide_runs():
 
     for command in shell.replace("\\\n", " ").splitlines():
         assert flat(command) in flat(workflow)
+
+
+def test_an_output_of_null_is_an_output_and_none_on_record_is_not(shared, tmp_path):
+    answers = {"do": "refund"}
+    told: list[tuple[dict[str, Any], Any, Any, str]] = [
+        # What was recorded, what is right, what the replay said.
+        ({"output": None}, answers, answers, "fixed"),
+        ({"output": None}, None, None, "unchanged"),
+        ({"output": answers}, answers, None, "newly_broken"),
+        ({"output": None}, None, answers, "newly_broken"),
+        ({}, answers, answers, "not_comparable"),
+    ]
+    replays = []
+    with LoopGrid(endpoint=shared.api) as grid:
+        for recorded, right, said, _ in told:
+            made = grid.record_decision(decision_type="nothing", input={"a": 1}, **recorded)
+            grid.attach_correction(made["decision_id"], correction=right, corrected_by="dana")
+            replay = grid.create_replay(
+                made["decision_id"], executor="external", overrides=CHANGE, output=said
+            )
+            replays.append(replay["replay_id"])
+    (tmp_path / "ids").write_text("\n".join(replays))
+
+    ended = check(shared, tmp_path, "--replay-ids", "ids", "--rule", "fixed >= 0", "--json")
+
+    items = {each["replay_id"]: each["outcome"] for each in json.loads(ended.stdout)["items"]}
+    assert [items[each] for each in replays] == [outcome for *_, outcome in told]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from loopgrid_query.replay.providers import Provider, Providers
 from tests.contract.doors import PROTOBUF
@@ -422,3 +423,46 @@ def test_without_the_extra_a_replay_says_what_to_install(stub, tmp_path: Path, m
 
     assert found["status"] == "refused"
     assert "install LoopGrid with its extra `replay-model`" in found["reason"]
+
+
+def waiting(api: Api) -> float:
+    """How many calls wait for their turn at the provider."""
+    families = text_string_to_metric_families(api.client.get("/metrics").text)
+    calls = next(each for each in families if each.name == "loopgrid_model_calls")
+    return sum(each.value for each in calls.samples if each.labels["state"] == "waiting")
+
+
+def test_a_provider_is_asked_no_more_than_it_allows_and_what_waits_can_be_cancelled(stub, tmp_path):
+    held = threading.Event()
+    stub.always(lambda asked: Reply(body=answered(asked).body, held=held))
+    allowed = providers(stub, concurrency=1)
+    with running_api(tmp_path, providers=allowed, max_model_calls=4) as api:
+        replays = [requested(api, call(api))["replay_id"] for _ in range(4)]
+        eventually(lambda: waiting(api) == 3, "three wait for their turn")
+        assert len(stub.asked) == 1
+        assert {replay(api, one)["status"] for one in replays} == {"running"}
+        # One of the last three waits, whichever came first to the provider.
+        for one in replays[2:]:
+            assert api.client.post(f"/v1/replays/{one}/cancel", json={}).status_code == 200
+        eventually(lambda: waiting(api) in {1, 2}, "who was cancelled waits no longer")
+        held.set()
+        statuses = [ended(api, one)["status"] for one in replays]
+        eventually(lambda: waiting(api) == 0, "nobody waits any more")
+
+    assert statuses == ["completed", "completed", "cancelled", "cancelled"]
+    assert len(stub.asked) <= 3
+
+
+def test_what_waited_for_its_turn_when_the_server_stopped_was_not_charged(stub, tmp_path):
+    held = threading.Event()
+    stub.always(Reply(held=held))
+    allowed = providers(stub, concurrency=1)
+    with running_api(tmp_path, providers=allowed, max_model_calls=2) as api:
+        replays = [requested(api, call(api))["replay_id"] for _ in range(2)]
+        eventually(lambda: waiting(api) == 1 and len(stub.asked) == 1, "one is asked, one waits")
+    held.set()
+    with running_api(tmp_path, providers=allowed, max_model_calls=2) as api:
+        reasons = sorted(replay(api, one)["reason"] for one in replays)
+
+    assert reasons[0] == "The server stopped before it was the turn to ask openai."
+    assert "may have been charged" in reasons[1]

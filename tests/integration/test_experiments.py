@@ -8,7 +8,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from tests.support.tickets import (
     providers,
     reads_tickets,
     record,
+    said,
     ticket_of,
 )
 
@@ -333,3 +334,65 @@ def test_experiments_are_run_looked_at_and_listed_in_the_terminal(desk):
     assert len(json.loads(listed.stdout)["items"]) == 2
     assert items.stdout.count("fixed") == 2
     assert id_of(3) in cohorts.stdout
+
+
+def test_an_output_of_null_that_a_person_called_right_can_be_broken(desk):
+    made = desk.grid.record_decision(
+        decision_type="sort",
+        input=[{"role": "user", "parts": [{"type": "text", "content": "ticket 1"}]}],
+        model={"provider": "openai", "name": "gpt-5-mini"},
+        output=None,
+    )
+    desk.grid.attach_correction(made["decision_id"], correction=None, corrected_by="dana")
+    begun = desk.grid.create_experiment(
+        decisions={"decision_ids": [made["decision_id"]]}, overrides=BETTER, control_share=0
+    )
+    ended(desk.grid, begun.experiment_id)
+
+    assert outcomes(desk, begun.experiment_id, "change") == {"newly_broken": 1}
+
+
+def test_drift_is_told_by_repeats_that_agree_with_each_other_against_the_record(desk):
+    record(desk.server, range(1, 9))
+    desk.grid.create_cohort("canaries", filters={"model": "gpt-5-mini"})
+    still = desk.command("experiment", "drift", "--cohort", "canaries", "--json")
+    desk.stub.always(lambda asked: reads_tickets(replace(asked, body={**asked.body, "model": "worse"})))
+    moved = desk.command("experiment", "drift", "--cohort", "canaries")
+
+    told = json.loads(still.stdout)
+    assert (still.returncode, still.stderr) == (0, "")
+    assert (told["items"], told["unknown"], told["differing"], told["moved"]) == (8, 0, 0, False)
+    assert moved.returncode == 1, moved.stderr
+    assert "it has moved: The repeats agree with each other against the record" in moved.stdout
+    assert "the record 8, a repeat 0" in moved.stdout
+    again = desk.command("experiment", "drift", "--experiment", told["experiment_id"])
+    assert again.returncode == 0
+
+
+def test_another_name_that_answers_is_drift_although_it_says_the_same(desk):
+    made = desk.grid.record_decision(
+        decision_type="sort",
+        input=[{"role": "user", "parts": [{"type": "text", "content": "ticket 1"}]}],
+        model={"provider": "openai", "name": "gpt-5-mini", "response_name": "gpt-5-mini-2026-10-01"},
+        output=said("answer", 1),
+    )
+    desk.grid.create_cohort("canaries", decision_ids=[made["decision_id"]])
+    still = desk.command("experiment", "drift", "--cohort", "canaries")
+    desk.stub.always(lambda asked: Reply(body={**reads_tickets(asked).body, "model": "gpt-5-mini-2027"}))
+    moved = desk.command("experiment", "drift", "--cohort", "canaries")
+
+    assert (still.returncode, still.stderr) == (0, "")
+    assert moved.returncode == 1, moved.stderr
+    assert "it has moved: 1 decision was answered by gpt-5-mini-2026-10-01, and by gpt-5-mini-2027 now" in (
+        moved.stdout
+    )
+
+
+def test_an_experiment_that_changes_something_says_nothing_about_drift(desk):
+    record(desk.server, [1])
+    begun = desk.grid.create_experiment(decisions={"filters": {}}, overrides=BETTER)
+    ended(desk.grid, begun.experiment_id)
+    found = desk.command("experiment", "drift", "--experiment", begun.experiment_id)
+
+    assert found.returncode == 2
+    assert "says nothing about drift" in found.stderr

@@ -15,6 +15,7 @@ import pytest
 from loopgrid_query.replay.calling import Answer, Caller, CallFailed
 from loopgrid_query.replay.providers import Provider
 from loopgrid_query.replay.request import ANTHROPIC, OPENAI, ModelRequest
+from tests.support.clock import Clock
 from tests.support.provider_stub import Provider as Stub
 from tests.support.provider_stub import Reply, answered, provider_stub, refusal
 
@@ -71,13 +72,10 @@ def provider(stub: Stub, **settings: Any) -> Provider:
 
 def call(asked: ModelRequest, whom: Provider) -> tuple[Answer | CallFailed, list[float]]:
     """One call, and the pauses that it made."""
-    pauses: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
+    clock = Clock()
 
     async def run() -> Answer | CallFailed:
-        caller = Caller(sleep, spread=lambda: 0.5)
+        caller = Caller(clock.sleep, spread=lambda: 0.5, now=clock.now)
         try:
             return await caller.call(asked, whom)
         except CallFailed as failed:
@@ -85,7 +83,7 @@ def call(asked: ModelRequest, whom: Provider) -> tuple[Answer | CallFailed, list
         finally:
             await caller.close()
 
-    return asyncio.run(run()), pauses
+    return asyncio.run(run()), clock.pauses
 
 
 def answer(asked: ModelRequest, whom: Provider) -> Answer:
@@ -379,3 +377,78 @@ def test_absurd_counts_are_not_taken(stub):
     stub.always(lambda asked: Reply(body={**answered(asked).body, "usage": counts}))
 
     assert answer(request(), provider(stub)).usage == {}
+
+
+def storm(stub: Stub, calls: int, **settings: Any) -> tuple[list[Answer | CallFailed], Caller, Clock]:
+    """Many calls at once of one caller."""
+    clock = Clock()
+    caller = Caller(clock.sleep, spread=lambda: 0.5, now=clock.now)
+
+    async def one() -> Answer | CallFailed:
+        try:
+            return await caller.call(request(), provider(stub, **settings))
+        except CallFailed as failed:
+            return failed
+
+    async def run() -> list[Answer | CallFailed]:
+        try:
+            return await asyncio.gather(*(one() for _ in range(calls)))
+        finally:
+            await caller.close()
+
+    return asyncio.run(run()), caller, clock
+
+
+def test_a_refusal_for_now_is_heard_by_every_call_and_does_not_multiply(stub):
+    stub.then(*[refusal(429, "slow down", Retry_After="5")] * 3)
+
+    found, caller, clock = storm(stub, 20, concurrency=1)
+
+    assert all(isinstance(each, Answer) for each in found)
+    # Three refusals, three repetitions: nobody else asked while the provider wanted to be left alone.
+    assert len(stub.asked) == 23
+    assert clock.pauses == [5.0, 5.0, 5.0]
+    counts = caller.paces["acme"].counts
+    assert (counts.sent, counts.answered, counts.held_back, counts.waiting) == (23, 20, 3, 0)
+
+
+def test_many_calls_under_way_that_are_refused_together_are_not_asked_again_together(stub):
+    barrier = threading.Barrier(8)
+    busy = refusal(429, "slow down", Retry_After="5")
+
+    def refused_together(_: Any) -> Reply:
+        barrier.wait(timeout=60)
+        return busy
+
+    stub.then(*[refused_together] * 8, busy)
+
+    found, _, _ = storm(stub, 8)
+
+    assert all(isinstance(each, Answer) for each in found)
+    # Of the eight, one tried and was refused once more, before the others asked again.
+    assert len(stub.asked) == 8 + 1 + 8
+
+
+def test_a_pause_that_is_too_long_stops_the_calls_that_have_not_been_sent(stub):
+    stub.always(refusal(429, "come back tomorrow", Retry_After="86400"))
+
+    found, _, _ = storm(stub, 10, concurrency=1)
+
+    kinds = sorted(each.kind for each in found if isinstance(each, CallFailed))
+    assert kinds == ["http_429"] + ["paused"] * 9
+    assert len(stub.asked) == 1
+    assert all("come back tomorrow" in str(each) and KEY not in str(each) for each in found)
+
+
+def test_limits_of_a_minute_are_kept_over_a_real_socket(stub):
+    found, _, clock = storm(stub, 12, requests_per_minute=60)
+
+    assert all(isinstance(each, Answer) for each in found)
+    assert clock.now() == pytest.approx(11.0)
+
+
+def test_tokens_that_may_be_written_count_until_the_answer_says_how_many_were(stub):
+    # 64 may be written by max_tokens; 8 words are read and 4 written.
+    _, _, clock = storm(stub, 3, tokens_per_minute=60, concurrency=1)
+
+    assert clock.now() == pytest.approx(2 * 12.0)

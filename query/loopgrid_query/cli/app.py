@@ -18,6 +18,7 @@ from loopgrid_query.cli import (
     completing,
     decisions,
     demo,
+    drifting,
     evaluations,
     experimenting,
     exporting,
@@ -103,6 +104,9 @@ app.command(epilog=example(f"loopgrid compare {EXAMPLE_ID}", "rpl_8c2d3f405b6e47
     comparison.compare
 )
 app.add_typer(cohorts.app, name="cohort")
+experimenting.app.command(epilog=example("loopgrid experiment drift --cohort canaries --budget-calls 200"))(
+    drifting.drift
+)
 app.add_typer(experimenting.app, name="experiment")
 app.command(
     epilog=example(

@@ -55,30 +55,43 @@ def held(
     items, changes = [], set()
     for start in range(0, len(replay_ids), BATCH):
         batch = replay_ids[start : start + BATCH]
-        for decision, replay, result in _rows(grid, batch):
+        rows = list(_rows(grid, batch))
+        nulls = nulls_of(grid, (each for row in rows for each in (row[0], row[2])))
+        for decision, replay, result in rows:
             changes.add(json.dumps(replay["overrides"], sort_keys=True))
             judged = decision
             if policy not in {None, _LATEST}:
                 found = grid.compare(decision["decision_id"], replay["replay_id"], policy=policy)
                 judged = {**decision, "ground_truth": found["ground_truth"]}
-            items.append(item_of(judged, replay, result, equality=equality))
+            items.append(item_of(judged, replay, result, equality=equality, nulls=nulls))
         done(len(batch))
     return Held(items, changes)
 
 
-def _rows(
-    grid: LoopGrid, replay_ids: Sequence[str]
-) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any] | None]]:
+_Row = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any] | None]
+"""A decision, a replay of it, and the decision that the replay led to."""
+
+
+def nulls_of(grid: LoopGrid, read: Iterable[Mapping[str, Any] | None]) -> set[str]:
+    """Those decisions of which nothing is shown as output, and whose output on record is JSON's null."""
+    empty = sorted({each["decision_id"] for each in read if each is not None and each["output"] is None})
+    if not empty:
+        return set()
+    found = grid.sql(load_queries()["null_outputs"].sql, {"decision_ids": empty})
+    return {decision_id for (decision_id,) in found["rows"]}
+
+
+def _rows(grid: LoopGrid, replay_ids: Sequence[str]) -> Iterator[_Row]:
     """Each replay with the decision it replays and the one it led to."""
     replayed = dict(_replayed(grid, replay_ids))
     for replay_id in replay_ids:
         if replay_id not in replayed:
             raise CliError(f"there is no replay {replay_id}; write the ids as create_replay gives them.")
-    decisions = _decisions(grid, replayed.values())
+    decisions = decisions_of(grid, replayed.values())
     replays = {
         replay["replay_id"]: replay for decision in decisions.values() for replay in decision["replays"]
     }
-    results = _decisions(
+    results = decisions_of(
         grid, (found for each in replay_ids if (found := replays[each]["result_decision_id"]) is not None)
     )
     for replay_id in replay_ids:
@@ -91,7 +104,8 @@ def _replayed(grid: LoopGrid, replay_ids: Sequence[str]) -> Iterator[tuple[str, 
     yield from ((replay_id, decision_id) for replay_id, decision_id in rows)
 
 
-def _decisions(grid: LoopGrid, decision_ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+def decisions_of(grid: LoopGrid, decision_ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """Decisions by their ids; those that are none on record are left out."""
     asked = sorted(set(decision_ids))
     found = grid.get_decisions(asked).decisions if asked else []
     return {decision["decision_id"]: decision for decision in found}

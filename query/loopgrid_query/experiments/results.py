@@ -137,23 +137,30 @@ class Results:
     ) -> Iterator[tuple[int, Record, Item]]:
         rows = {item.replay_id: asked.get(item.replay_id) for _, item in batch}
         results = {row["result_decision_id"] for row in rows.values() if row and row["result_decision_id"]}
-        decisions = self._read({item.decision_id for _, item in batch} | results)
+        decisions, nulls = self._read({item.decision_id for _, item in batch} | results)
         truths = self._truths([item.decision_id for _, item in batch], policy)
         for place, item in batch:
             row = rows[item.replay_id]
             replay = row or _NOT_ASKED
             decision = decisions[item.decision_id] | {"ground_truth": truths.get(item.decision_id)}
             result = decisions.get(row["result_decision_id"]) if row else None
-            found = item_of(decision, replay, result, equality=equality)
+            found = item_of(decision, replay, result, equality=equality, nulls=nulls)
             yield place, {"arm": item.arm, "status": row["status"] if row else None}, found
 
-    def _read(self, decision_ids: set[str]) -> dict[str, Record]:
+    def _read(self, decision_ids: set[str]) -> tuple[dict[str, Record], set[str]]:
+        """Decisions by id, and those of them whose output on record is null."""
         found: dict[str, Record] = {}
+        nulls: set[str] = set()
         asked = sorted(decision_ids)
         for start in range(0, len(asked), _AT_ONCE):
             rows = self._decisions.originals(asked[start : start + _AT_ONCE])
             found |= {each: decision_record(row, parsed) for each, row in rows.items()}
-        return found
+            nulls |= {
+                each
+                for each, row in rows.items()
+                if row["output"] is not None and found[each]["output"] is None
+            }
+        return found, nulls
 
     def _truths(self, decision_ids: Sequence[str], policy: str) -> dict[str, Record]:
         rows = self._reader.rows("truths_by_policy", {"decision_ids": decision_ids, "policy": policy})

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from loopgrid_collector.dialects.messages import of_response
 from loopgrid_query.replay import anthropic
+from loopgrid_query.replay.pacing import Pace, Turn, Withheld
 from loopgrid_query.replay.providers import Provider
 from loopgrid_query.replay.request import ANTHROPIC, ModelRequest
 
@@ -30,6 +31,8 @@ EXTRA: Final = "replay-model"
 _LIBRARY: Final = "any_llm"
 _AGAIN: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Statuses of an answer that says: nothing was done, ask again."""
+_BUSY: Final = frozenset({429, 529})
+"""Those that are about all calls, not about this one."""
 _SPENT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 """Codes of a 429 that no waiting ends."""
 _NEVER_SENT: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
@@ -42,6 +45,9 @@ _MAX_TEXT: Final = 500
 """Characters of a provider's own words that a reason repeats."""
 _KEYS_REFUSED: Final = frozenset({401, 403})
 _SIGNED_64: Final = 2**63
+_LETTERS_A_TOKEN: Final = 4
+_MOST_WRITTEN: Final = ("max_completion_tokens", "max_tokens")
+"""Parameters that say how much may be written; providers count it as used until they have answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +98,19 @@ class _Trouble:
         reason: likewise.
         again: whether the same request may be sent again.
         wait_s: seconds that the provider asks to wait.
+        status: of the provider's answer; None where there was none.
     """
 
     kind: str
     reason: str
     again: bool = False
     wait_s: float | None = None
+    status: int | None = None
+
+    @property
+    def concerns_all(self) -> bool:
+        """Whether other calls had better wait too."""
+        return self.again and (self.status in _BUSY or self.wait_s is not None)
 
 
 def installed() -> bool:
@@ -112,6 +125,7 @@ class Caller:
         self,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         spread: Callable[[], float] = random.random,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Load the library, which takes a second.
 
@@ -119,6 +133,7 @@ class Caller:
             sleep: waits that many seconds.
             spread: a number from 0 to 1 by which pauses differ, so that calls that failed together do not
                 come back together.
+            now: seconds on a clock that never goes back.
         """
         self._library: Any = importlib.import_module(_LIBRARY)
         self._errors: Any = importlib.import_module(f"{_LIBRARY}.exceptions")
@@ -131,32 +146,64 @@ class Caller:
             logging.getLogger(transport).setLevel(logging.WARNING)
         self._sleep = sleep
         self._spread = spread
+        self._now = now
         self._clients: dict[str, Any] = {}
+        self._paces: dict[str, Pace] = {}
 
-    async def call(self, request: ModelRequest, provider: Provider) -> Answer:
-        """Ask until there is an answer or no hope of one.
+    @property
+    def paces(self) -> Mapping[str, Pace]:
+        """The turns of each provider that was asked so far, by its name."""
+        return dict(self._paces)
+
+    async def call(
+        self, request: ModelRequest, provider: Provider, sent: Callable[[], None] = lambda: None
+    ) -> Answer:
+        """Ask until there is an answer or no hope of one, when the provider's limits allow it.
+
+        Args:
+            request: what is asked.
+            provider: who is asked.
+            sent: called when the request is about to be sent, each time.
 
         Raises:
             CallFailed: there is none; says why.
         """
+        pace = self._paces.setdefault(provider.name, Pace(provider, self._now, self._sleep))
+        expected = expected_tokens(request)
         for attempt in range(1, provider.max_attempts + 1):
-            found = await self._attempt(request, provider, attempt)
+            try:
+                async with pace.turn(expected) as turn:
+                    sent()
+                    found = await self._attempt(request, provider, attempt)
+                    pause_s = self._told(turn, found, provider, attempt)
+            except Withheld as withheld:
+                raise CallFailed("paused", f"{withheld} It was not asked.") from withheld
             if isinstance(found, Answer):
                 return found
-            pause_s = self._pause_s(found, attempt)
             if not found.again:
                 raise CallFailed(found.kind, found.reason)
             if attempt == provider.max_attempts:
                 times = "once" if attempt == 1 else f"{attempt} times"
                 raise CallFailed(found.kind, f"{found.reason} It was asked {times} (max_attempts).")
             if pause_s > provider.max_retry_wait_s:
-                raise CallFailed(
-                    found.kind,
-                    f"{found.reason} It asks for a pause of {pause_s:g} s, and this server waits "
-                    f"{provider.max_retry_wait_s:g} s at most (max_retry_wait_s).",
-                )
-            await self._sleep(pause_s)
+                raise CallFailed(found.kind, _too_long(found, provider, pause_s))
+            if not found.concerns_all:
+                # Else the next turn comes after the pause.
+                await self._sleep(pause_s)
         raise AssertionError("the last attempt either answers or raises")
+
+    def _told(self, turn: Turn, found: Answer | _Trouble, provider: Provider, attempt: int) -> float:
+        """Tell the others what came of an attempt; seconds of the pause before another one."""
+        if isinstance(found, Answer):
+            turn.answered(_used_tokens(found.usage))
+            return 0.0
+        pause_s = self._pause_s(found, attempt)
+        if found.concerns_all:
+            too_long = pause_s > provider.max_retry_wait_s
+            turn.held_back(pause_s, _too_long(found, provider, pause_s) if too_long else found.reason)
+        elif found.status is not None:
+            turn.failed()
+        return pause_s
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -216,6 +263,38 @@ class Caller:
         return client
 
 
+def expected_tokens(request: ModelRequest) -> int:
+    """Tokens that a request is going to use, as good as its text tells; corrected once it is answered."""
+    letters = _letters(request.messages) + _letters(request.tools)
+    most = [request.parameters.get(name) for name in _MOST_WRITTEN]
+    written = next((each for each in most if isinstance(each, int) and each > 0), 0)
+    return letters // _LETTERS_A_TOKEN + 1 + written
+
+
+def _letters(value: Any) -> int:
+    if isinstance(value, str):
+        # Images and sound are not counted by their letters.
+        return 0 if value.startswith("data:") else len(value)
+    if isinstance(value, Mapping):
+        return sum(_letters(each) for name, each in value.items() if name != "data")
+    if isinstance(value, list | tuple):
+        return sum(map(_letters, value))
+    return 0
+
+
+def _used_tokens(usage: Mapping[str, int]) -> int | None:
+    if "input_tokens" not in usage and "output_tokens" not in usage:
+        return None
+    return usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
+
+
+def _too_long(trouble: _Trouble, provider: Provider, pause_s: float) -> str:
+    return (
+        f"{trouble.reason} It asks for a pause of {pause_s:g} s, and this server waits "
+        f"{provider.max_retry_wait_s:g} s at most (max_retry_wait_s)."
+    )
+
+
 def _silent(provider: Provider) -> _Trouble:
     return _Trouble(
         "timeout",
@@ -232,7 +311,7 @@ def _trouble(error: Any, provider: Provider) -> _Trouble:
         if status in _KEYS_REFUSED:
             reason += f" Check the key of [{provider.name}] in the file that LOOPGRID_PROVIDERS names."
         again = status in _AGAIN and error.code not in _SPENT
-        return _Trouble(f"http_{status}", reason, again, _retry_after_s(original))
+        return _Trouble(f"http_{status}", reason, again, _retry_after_s(original), status)
     causes = set(_causes(original))
     if "APITimeoutError" in causes and not causes & _NEVER_SENT:
         return _silent(provider)

@@ -14,10 +14,12 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
+
+from prometheus_client.core import Metric
 
 from loopgrid_collector.errors import CollectorError, Retryable
 from loopgrid_query.decisions import Decisions
@@ -25,7 +27,7 @@ from loopgrid_query.errors import Conflict, Invalid, QueryError
 from loopgrid_query.instants import format_instant
 from loopgrid_query.queries import Reader
 from loopgrid_query.records import Record, decision_record, parsed
-from loopgrid_query.replay import calling
+from loopgrid_query.replay import calling, pace_metrics
 from loopgrid_query.replay.calling import Answer, Caller, CallFailed
 from loopgrid_query.replay.executors import Executor
 from loopgrid_query.replay.lifecycle import PERHAPS_CHARGED, SERVER, Attempt, Lifecycle, Outcome
@@ -47,7 +49,15 @@ _log: Final = logging.getLogger(__name__)
 
 
 class _Stopped(Exception):
-    """The server stops."""
+    """The server stops.
+
+    Attributes:
+        sent: whether the provider was being asked.
+    """
+
+    def __init__(self, *, sent: bool = True) -> None:
+        super().__init__()
+        self.sent = sent
 
 
 class ModelRuns:
@@ -118,6 +128,10 @@ class ModelRuns:
         """Calls that are being made."""
         with self._lock:
             return len(self._calls)
+
+    def metrics(self) -> Iterable[Metric]:
+        """What is counted of each provider that was asked so far."""
+        return pace_metrics.of(self._caller.paces if self._caller is not None else {})
 
     def stop(self) -> None:
         """Ask nobody any more. What is under way ends as failed, what waits stays pending."""
@@ -238,7 +252,9 @@ class ModelRuns:
         try:
             found = self._asked(request, provider, attempt, original)
             self._durably(lambda: self._lifecycle.record_result(attempt, original, overrides, found))
-        except _Stopped:
+        except _Stopped as stopped:
+            if not stopped.sent:
+                return Outcome.FAILED, f"The server stopped before it was the turn to ask {provider.name}."
             return Outcome.FAILED, f"The server stopped while {provider.name} was asked. {PERHAPS_CHARGED}"
         error = found.get("error")
         return Outcome.RAN, None if error is None else f"{error['type']}: {error['message']}"
@@ -279,7 +295,9 @@ class ModelRuns:
     def _answered(self, request: ModelRequest, provider: Provider, attempt: Attempt) -> Answer:
         if self._loop is None or self._caller is None:
             raise AssertionError("started with a provider")
-        call = asyncio.run_coroutine_threadsafe(self._caller.call(request, provider), self._loop)
+        sent = threading.Event()
+        asked = self._caller.call(request, provider, sent.set)
+        call = asyncio.run_coroutine_threadsafe(asked, self._loop)
         with self._lock:
             self._calls.add(call)
         if self._stopping.is_set():
@@ -292,7 +310,7 @@ class ModelRuns:
                     # Says no where it was cancelled.
                     self._lifecycle.heartbeat(attempt.replay_id, SERVER, attempt.number)
         except CancelledError as cancelled:
-            raise _Stopped from cancelled
+            raise _Stopped(sent=sent.is_set()) from cancelled
         finally:
             call.cancel()
             with self._lock:

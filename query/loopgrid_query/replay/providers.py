@@ -6,6 +6,7 @@
     [deepseek]
     base_url = "https://api.deepseek.com/v1"
     api_key_env = "DEEPSEEK_API_KEY"
+    requests_per_minute = 60                  # what the account allows
 
 A key is in neither this file nor the ledger nor a log.
 """
@@ -28,7 +29,9 @@ VARIABLE: Final = "LOOPGRID_PROVIDERS"
 _BASE_URLS: Final = {OPENAI: "https://api.openai.com/v1", ANTHROPIC: "https://api.anthropic.com"}
 """Where providers are that need no base_url."""
 _TEXTS: Final = ("protocol", "base_url", "api_key_env", "api_key_file")
-_NUMBERS: Final = ("timeout_s", "max_attempts", "max_retry_wait_s")
+_WHOLE: Final = ("max_attempts", "concurrency", "requests_per_minute", "tokens_per_minute")
+"""Settings that count something."""
+_NUMBERS: Final = ("timeout_s", "max_retry_wait_s", *_WHOLE)
 _SCHEMES: Final = frozenset({"http", "https"})
 
 
@@ -45,6 +48,9 @@ class Provider:
         max_attempts: how often one call is tried, at most.
         max_retry_wait_s: longest pause between two attempts; a provider that asks for a longer one is not
             asked again.
+        concurrency: requests under way at once; None for as many as the server makes.
+        requests_per_minute: requests sent in a minute, repetitions included; None for no limit.
+        tokens_per_minute: tokens read and written in a minute; None for no limit.
     """
 
     name: str
@@ -54,6 +60,9 @@ class Provider:
     timeout_s: float = 120.0
     max_attempts: int = 4
     max_retry_wait_s: float = 60.0
+    concurrency: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 class Providers(Mapping[str, Provider]):
@@ -128,10 +137,11 @@ def _check(key: str, value: Any, where: str) -> None:
     if key in _TEXTS and not (isinstance(value, str) and value):
         raise Misconfigured(f"{where}: {key} must be text.")
     if key in _NUMBERS:
-        whole = key != "max_attempts" or isinstance(value, int)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not whole or not math.isfinite(value) or value <= 0:
-            raise Misconfigured(f"{where}: {key} must be a number greater than 0.")
+        number = isinstance(value, int if key in _WHOLE else int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value <= 0:
+            kind = "whole number" if key in _WHOLE else "number"
+            less = " Leave it out for no limit." if key in _WHOLE[1:] else ""
+            raise Misconfigured(f"{where}: {key} must be a {kind} greater than 0.{less}")
 
 
 def _check_url(url: str, where: str) -> None:

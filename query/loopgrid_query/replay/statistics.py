@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Literal
@@ -63,6 +63,7 @@ def item_of(
     result: Mapping[str, Any] | None,
     *,
     equality: Equality = EXACT,
+    nulls: Container[str] = frozenset(),
 ) -> Item:
     """One decision of an arm: the verdict that a comparison with its replay gives.
 
@@ -70,16 +71,17 @@ def item_of(
         decision: the decision, as the API gives it, with its ground truth.
         replay: a replay of it.
         result: the decision that the replay led to; None where there is none.
-        equality: when outputs count as equal. An output of null counts as none on record: the API shows both
-            alike.
+        equality: when outputs count as equal.
+        nulls: ids of decisions whose output on record is JSON's null. The API shows them like those that have
+            none on record.
     """
     truth = decision["ground_truth"]
     right = ABSENT if truth is None else _content(truth["output"])
-    left = _side(decision)
+    left = _side(decision, nulls)
     ended = replay["status"] == "completed" and result is not None
     verdict = judge(
         left,
-        _side(result) if ended and result is not None else None,
+        _side(result, nulls) if ended and result is not None else None,
         right,
         equality=equality,
         nothing=why_nothing(replay),
@@ -145,7 +147,7 @@ def power(pairs: int, gained: float, lost: float, tail: float) -> float:
     Raises:
         NotInstalled: SciPy is not here.
     """
-    binom = _library("scipy.stats").binom
+    binom = library("scipy.stats").binom
     discordant = gained + lost
     if discordant <= 0 or pairs < 1:
         return 0.0
@@ -201,12 +203,13 @@ class _Pair:
         return self.after is not False, self.base is True
 
 
-def _side(decision: Mapping[str, Any]) -> Side:
+def _side(decision: Mapping[str, Any], nulls: Container[str]) -> Side:
     failure = decision["error"]["message"] or decision["error"]["type"]
     if failure is None and decision["status"] == "error":
         failure = "it does not say why."
+    absent = decision["output"] is None and decision["decision_id"] not in nulls
     return Side(
-        output=ABSENT if decision["output"] is None else _content(decision["output"]),
+        output=ABSENT if absent else _content(decision["output"]),
         failure=failure,
         lossiness=tuple(decision["lossiness"] or ()),
         marked=bool(decision["incorrect"]),
@@ -276,7 +279,7 @@ def _open(item: Item) -> bool:
 def _share(count: int, possible: int, of: int, method: Method, *, away: int = 0) -> Share:
     if of == 0:
         return Share(count=0, possible=0, of=0, of_least=0, share=None, low=None, high=None)
-    interval = _library("statsmodels.stats.proportion").proportion_confint
+    interval = library("statsmodels.stats.proportion").proportion_confint
     alpha = 1 - method.confidence
     return Share(
         count=count,
@@ -324,7 +327,7 @@ def _unsaid(pairs: Sequence[_Pair]) -> int:
 
 
 def _p_value(seen: Sequence[tuple[bool, bool]]) -> float:
-    mcnemar = _library("statsmodels.stats.contingency_tables").mcnemar
+    mcnemar = library("statsmodels.stats.contingency_tables").mcnemar
     rows = [[seen.count((after, base)) for base in (True, False)] for after in (True, False)]
     return min(1.0, float(mcnemar(rows, exact=True).pvalue))
 
@@ -360,7 +363,7 @@ def _bootstrap(seen: Sequence[tuple[bool, bool]], method: Method) -> tuple[float
     differences = np.array(sorted(after - base for after, base in seen), dtype=float)
     if len(seen) < _FEWEST or np.ptp(differences) == 0:
         return None
-    found = _library("scipy.stats").bootstrap(
+    found = library("scipy.stats").bootstrap(
         (differences,),
         np.mean,
         vectorized=True,
@@ -436,7 +439,12 @@ def _notes(items: Sequence[Item], repeats: Sequence[Item] | None, paired: Paired
     return notes
 
 
-def _library(name: str) -> ModuleType:
+def library(name: str) -> ModuleType:
+    """A module of the extra ``experiments``.
+
+    Raises:
+        NotInstalled: it is not here.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

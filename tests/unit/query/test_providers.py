@@ -45,6 +45,9 @@ def test_a_provider_is_told_by_its_name_and_where_its_key_is(read):
         base_url = "https://acme.openai.azure.com/openai/v1/"
         max_attempts = 1
         max_retry_wait_s = 2.5
+        concurrency = 4
+        requests_per_minute = 60
+        tokens_per_minute = 90_000
         """
     )
 
@@ -57,6 +60,9 @@ def test_a_provider_is_told_by_its_name_and_where_its_key_is(read):
             "https://acme.openai.azure.com/openai/v1",
             max_attempts=1,
             max_retry_wait_s=2.5,
+            concurrency=4,
+            requests_per_minute=60,
+            tokens_per_minute=90_000,
         ),
     }
 
@@ -78,6 +84,10 @@ def test_a_key_is_not_shown(read):
         ('[openai]\napi_key_env = "ODD"', "ODD holds no key"),
         ('[openai]\napi_key_file = "FOLDER/none"', "cannot be read"),
         ("[acme]", "base_url is missing"),
+        ("[openai]\nconcurrency = 0", "concurrency must be a whole number greater than 0. Leave it out"),
+        ("[openai]\nrequests_per_minute = 0.5", "requests_per_minute must be a whole number"),
+        ("[openai]\ntokens_per_minute = true", "tokens_per_minute must be a whole number"),
+        ("[openai]\ntokens_per_minutes = 9", "tokens_per_minute"),
         ('[acme]\nbase_url = "acme.example/v1"', "https://"),
         ('[acme]\nbase_url = "file:///etc/passwd"', "https://"),
         ('[acme]\nbase_url = "https://me:pw@acme.example/v1"', "no user"),

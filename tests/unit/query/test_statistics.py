@@ -358,3 +358,17 @@ def test_without_a_correction_outputs_are_held_against_each_other_by_the_equalit
     assert item_of(left, replay(), right).outcome is Outcome.CHANGED
     found = item_of(left, replay(), right, equality=loose)
     assert (found.outcome, found.truth, found.before) == (Outcome.UNCHANGED, False, None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        (None, RIGHT, Outcome.FIXED),
+        (RIGHT, None, Outcome.NEWLY_BROKEN),
+        (None, None, Outcome.STILL_WRONG),
+    ],
+)
+def test_an_output_of_null_is_an_output(before, after, outcome):
+    found = item_of(record(before), replay(), record(after, decision_id="c-d"), nulls={"a-b", "c-d"})
+
+    assert found.outcome is outcome
