@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from loopgrid import LoopGrid
@@ -15,9 +15,11 @@ from loopgrid.capture import Losses, plain
 from loopgrid.config import CaptureLimits
 from loopgrid.definition import definition_of
 from loopgrid.errors import NotReplayable
+from loopgrid.overrides import LIVE
 from loopgrid.replaying import Call, call_now
 from loopgrid.results import DecisionRecord
 from loopgrid.streams import is_proxy
+from loopgrid.tape import Tape, playing
 from loopgrid.testing import RecordedDecision, recorded
 from loopgrid_query.compare import Equality, differences, equality
 from loopgrid_query.errors import Invalid
@@ -40,6 +42,8 @@ class GroundTruthCase:
         expected: the output that is right.
         corrected_by: who says so.
         equality: when an output counts as the one that is right.
+        allow: names of tools declared `write` or `irreversible` that a run may call. Others are refused: a
+            test of yesterday's refunds must not pay them again.
         made: after `run` or `check` of a decorated function, the decision it made, with its steps; it was
             kept in memory and sent nowhere.
     """
@@ -52,6 +56,7 @@ class GroundTruthCase:
         self.expected = truth["output"]
         self.corrected_by: str = truth["corrected_by"]
         self.equality = rule
+        self.allow: Sequence[str] = ()
         self.made: RecordedDecision | None = None
 
     def __repr__(self) -> str:
@@ -71,13 +76,18 @@ class GroundTruthCase:
             What it decided, as JSON.
 
         Raises:
-            NotReplayable: an argument cannot be restored, or the output is more than a record holds.
+            NotReplayable: an argument cannot be restored, a tool was called that is not in `allow`, or the
+                output is more than a record holds.
             Invalid: the function takes no argument of that name.
             RuntimeError: decisions are recorded in memory already.
         """
         call = self.call(function, **given)
-        with recorded() as decisions:
+        played = Tape({"default": LIVE, "allow": list(self.allow)}, [])
+        with recorded() as decisions, playing(played):
             returned = run_to_end(call)
+        refused = played.failure()
+        if refused is not None:
+            raise NotReplayable(f"{refused}; in a test: case.allow")
         if definition_of(function) is None:
             return _as_json(returned)
         # The function itself ends last of all that it calls.

@@ -37,6 +37,20 @@ PROMPT = loopgrid.Prompt("p", version="2", template="T")
 def look_up(number: str) -> str:
     return "found " + number
 
+@loopgrid.tool(effect="irreversible")
+def pay(number: str) -> str:
+    with open("paid", "a") as file:
+        print(number, file=file)
+    return "paid"
+
+@loopgrid.decision("refund")
+def paying(order: Order, limit: int = 10):
+    try:
+        pay(order.number)
+    except Exception:
+        pass
+    return {"action": "refund", "year": order.opened.year}
+
 @loopgrid.decision("refund")
 def decorated(order: Order, limit: int = 10, *, prompt: loopgrid.Prompt = PROMPT):
     assert prompt.version == "2"
@@ -190,6 +204,27 @@ def test_streams(ground_truth_case):
 
     assert ended.returncode == 0, ended.stdout
     assert "2 passed" in ended.stdout
+
+
+def test_a_tool_that_cannot_be_undone_is_not_run_by_a_test_unless_it_says_so(shared, tmp_path):
+    ended = run_pytest(
+        shared,
+        tmp_path,
+        """
+@pytest.mark.loopgrid_ground_truth("refund", limit=1)
+def test_refused(ground_truth_case):
+    ground_truth_case.check(project.paying)
+
+@pytest.mark.loopgrid_ground_truth("refund", limit=1)
+def test_allowed(ground_truth_case):
+    ground_truth_case.allow = ["pay"]
+    ground_truth_case.check(project.paying)
+""",
+    )
+
+    assert "1 failed, 1 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert "declared irreversible" in ended.stdout
+    assert len((tmp_path / "paid").read_text().split()) == 1
 
 
 def test_the_processes_of_a_distributed_run_find_the_same_tests(shared, tmp_path):

@@ -253,6 +253,9 @@ class Replays:
             has_output=has_output,
             why_no_model=lambda: self.models.why_not(original, resolved()),
         )
+        if chosen.executor is not Executor.FUNCTION and "steps" in overrides:
+            message = "belongs to the executor function: nothing else calls steps"
+            raise Invalid.of([FieldError("overrides.steps", message)])
         # The function's process may define a prompt that no decision has used yet, and looks itself.
         return chosen, dict(overrides if chosen.executor is Executor.FUNCTION else resolved())
 

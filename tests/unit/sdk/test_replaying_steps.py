@@ -464,6 +464,14 @@ def test_a_replay_of_a_replay_answers_from_what_the_first_one_recorded(grid):
     assert (result_of(grid, second), sum(CALLS.values())) == (before, 0)
 
 
+def test_steps_are_refused_where_no_function_runs(grid):
+    desk(7)
+    original = latest(grid, "desk")
+
+    with pytest.raises(errors.Invalid, match="executor function"):
+        grid.create_replay(original, overrides={"steps": {"default": "live"}}, executor="external", output=1)
+
+
 def test_outside_of_a_replay_nothing_is_answered(grid):
     desk(7)
     original = latest(grid, "desk")
