@@ -115,6 +115,10 @@ class LoopGrid:
     experiment_report = _sends(Calls.experiment_report)
     cancel_experiment = _sends(Calls.cancel_experiment)
     resume_experiment = _sends(Calls.resume_experiment)
+    create_schedule = _sends(Calls.create_schedule)
+    list_schedules = _sends(Calls.list_schedules)
+    get_schedule = _sends(Calls.get_schedule)
+    stop_schedule = _sends(Calls.stop_schedule)
     compare = _sends(Calls.compare)
     sql = _sends(Calls.sql)
 

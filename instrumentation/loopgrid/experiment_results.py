@@ -146,3 +146,35 @@ class ExperimentReport(Result):
     gate: dict[str, Any] | None
     statistics: dict[str, Any]
     control: list[dict[str, Any]] | None
+
+
+class ScheduleRecord(Result):
+    """A cohort that is repeated unchanged every so often."""
+
+    schedule_id: str
+    name: str
+    cohort_id: str
+    every_s: int
+    executor: str | None
+    concurrency: int
+    budget: dict[str, Any] | None
+    equality: Any
+    status: str
+    runs: int
+    last_experiment_id: str | None
+    last_run_at: str | None
+    trouble: str | None
+    created_by: str | None
+    recorded_at: str
+
+
+class SchedulePage(Result):
+    """Schedules, newest first."""
+
+    _nested: ClassVar[dict[str, type[Result]]] = {"items": ScheduleRecord}
+
+    @property
+    def schedules(self) -> list[ScheduleRecord]:
+        """`page["items"]`; `page.items` is the method that every dict has."""
+        found: list[ScheduleRecord] = self.__getattr__("items")
+        return found

@@ -19,6 +19,8 @@ from loopgrid.experiment_results import (
     ExperimentPage,
     ExperimentRecord,
     ExperimentReport,
+    SchedulePage,
+    ScheduleRecord,
 )
 from loopgrid.request import Call, as_json, new_key
 from loopgrid.results import Result
@@ -27,6 +29,7 @@ R = TypeVar("R", bound=Result)
 
 _COHORTS = "/v1/cohorts"
 _EXPERIMENTS = "/v1/experiments"
+_SCHEDULES = "/v1/schedules"
 
 
 class ExperimentCalls:
@@ -268,6 +271,70 @@ class ExperimentCalls:
         """
         body = _given(budget=budget, retry_failed=retry_failed or None, requested_by=requested_by)
         return _happens(experiment_id, "resume", body, repeatable=False)
+
+    def create_schedule(
+        self,
+        name: str,
+        *,
+        cohort: str,
+        every_s: int,
+        executor: str | None = None,
+        concurrency: int | None = None,
+        budget: Mapping[str, Any] | None = None,
+        equality: Any = None,
+        created_by: str | None = None,
+    ) -> Call[ScheduleRecord]:
+        """Have a cohort repeated unchanged every so often: a canary for the model behind a name.
+
+        Args:
+            name: what people call it.
+            cohort: a cohort's name, `name@version` or id. It is that version from now on.
+            every_s: seconds from one run to the next, 60 or more. The first is due at once.
+            executor: `function` or `model`; chosen for each decision by default.
+            concurrency: replays under way at once; 8 by default.
+            budget: of each run, as of `create_experiment`.
+            equality: when outputs count as equal, as `compare` takes it.
+            created_by: who makes it; the API key's person by default.
+
+        Raises:
+            NotFound: there is no such cohort.
+            Invalid: it cannot be meant.
+        """
+        body = _given(
+            name=name,
+            cohort=cohort,
+            every_s=every_s,
+            executor=executor,
+            concurrency=concurrency,
+            budget=budget,
+            equality=equality,
+            created_by=created_by,
+        )
+        return Call("POST", _SCHEDULES, ScheduleRecord, body=body, settles=True, recorded=True)
+
+    def list_schedules(self) -> Call[SchedulePage]:
+        """The schedules, newest first; they are also the attribute `schedules`."""
+        return Call("GET", _SCHEDULES, SchedulePage)
+
+    def get_schedule(self, schedule_id: str) -> Call[ScheduleRecord]:
+        """A schedule, with its last run.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return Call("GET", f"{_SCHEDULES}/{quote(schedule_id, safe='')}", ScheduleRecord)
+
+    def stop_schedule(
+        self, schedule_id: str, *, reason: str | None = None, requested_by: str | None = None
+    ) -> Call[ScheduleRecord]:
+        """End a schedule; a run that is under way goes on. Stopped again, nothing changes.
+
+        Raises:
+            NotFound: there is none.
+        """
+        body = _given(reason=reason, requested_by=requested_by)
+        path = f"{_SCHEDULES}/{quote(schedule_id, safe='')}/stop"
+        return Call("POST", path, ScheduleRecord, body=body, repeatable=True, recorded=True)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -43,6 +43,8 @@ _WRITES: Final = {
     ("experiments", "estimate"): Scope.READ,
     ("experiments", "*", "cancel"): Scope.REPLAY,
     ("experiments", "*", "resume"): Scope.REPLAY,
+    ("schedules",): Scope.REPLAY,
+    ("schedules", "*", "stop"): Scope.REPLAY,
     ("compare",): Scope.READ,
     ("export", "standing"): Scope.READ,
     ("sql",): Scope.READ,

@@ -204,6 +204,45 @@ class ExperimentItems(BaseModel):
     next_cursor: str | None
 
 
+class ScheduleRequest(Request):
+    """Asks for a cohort to be repeated unchanged every so often: a canary for the model behind a name."""
+
+    name: Named = Field(examples=["refund canary"])
+    cohort: str = Field(description="a cohort's name, `name@version` or id", examples=["refunds@2"])
+    every_s: int = Field(ge=60, le=366 * 86_400, description="seconds from one run to the next")
+    executor: Literal["function", "model"] | None = Field(None, description="chosen for each if left out")
+    concurrency: int = Field(8, ge=1, le=MAX_CONCURRENCY)
+    budget: Budget | None = Field(None, description="of each run")
+    equality: Any = Field(None, description="when outputs count as equal, as in a comparison")
+    created_by: Named | None = None
+
+
+class Schedule(BaseModel):
+    """A cohort that is repeated unchanged, each run an experiment whose two arms both change nothing."""
+
+    schedule_id: str
+    name: str
+    cohort_id: str
+    every_s: int
+    executor: str | None
+    concurrency: int
+    budget: dict[str, Any] | None
+    equality: Any
+    status: Literal["running", "stopped"]
+    runs: int
+    last_experiment_id: str | None
+    last_run_at: datetime | None
+    trouble: str | None = Field(description="why the last run that was due did not begin")
+    created_by: str | None
+    recorded_at: datetime
+
+
+class ScheduleList(BaseModel):
+    """Schedules, newest first."""
+
+    items: list[Schedule]
+
+
 class ExperimentCancel(Request):
     """Ends an experiment."""
 

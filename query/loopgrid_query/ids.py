@@ -141,6 +141,11 @@ def new_experiment_id(key: str | None = None) -> str:
     return "exp_" + _entry_id(b"loopgrid.experiment", "", key)
 
 
+def new_schedule_id() -> str:
+    """A random schedule id."""
+    return "sch_" + os.urandom(_ENTRY_ID_BYTES).hex()
+
+
 def new_experiment_event_id() -> str:
     """A random id of something that happened to an experiment."""
     return "exe_" + os.urandom(_ENTRY_ID_BYTES).hex()

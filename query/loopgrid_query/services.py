@@ -16,6 +16,7 @@ from loopgrid_query.evaluations import Evaluations
 from loopgrid_query.experiments.cohorts import Cohorts
 from loopgrid_query.experiments.experiments import Experiments
 from loopgrid_query.experiments.results import Results
+from loopgrid_query.experiments.schedules import Schedules
 from loopgrid_query.exports.source import Exports
 from loopgrid_query.judgement import Judgements
 from loopgrid_query.keys import Keys
@@ -51,6 +52,7 @@ class Services:
     snapshots: Snapshots
     cohorts: Cohorts
     experiments: Experiments
+    schedules: Schedules
     results: Results
 
     @classmethod
@@ -87,6 +89,8 @@ class Services:
         ingest.when_scraped(replays.models.metrics)
         cohorts = Cohorts(reader, ingest)
         experiments = Experiments(reader, ingest, decisions, replays, cohorts)
+        schedules = Schedules(reader, ingest, cohorts, experiments)
+        experiments.runner.each_look(schedules.tick)
         experiments.start()
         ingest.when_stopping(experiments.runner.stop)
         ingest.when_closing(experiments.runner.close)
@@ -110,5 +114,6 @@ class Services:
             snapshots=Snapshots(ledger),
             cohorts=cohorts,
             experiments=experiments,
+            schedules=schedules,
             results=Results(reader, decisions, cohorts, experiments),
         )

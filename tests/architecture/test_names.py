@@ -54,7 +54,7 @@ def test_every_public_view_of_the_design_exists():
         # Whom people are asked about, and what they answered.
         "review_answers", "review_items", "reviews",
         # What experiments replay, and what became of it.
-        "cohort_decisions", "cohorts", "experiment_items",
+        "cohort_decisions", "cohorts", "experiment_items", "schedules",
     }  # fmt: skip
 
 

@@ -531,7 +531,7 @@ def test_the_server_says_that_it_lives_and_is_ready(api):
 def test_the_description_of_the_api_names_every_address_its_answers_and_its_problems(api):
     described = api.client.get("/openapi.json").json()
 
-    assert len(described["paths"]) == 59
+    assert len(described["paths"]) == 62
     for methods in described["paths"].values():
         for operation in methods.values():
             assert operation["summary"]

@@ -396,3 +396,70 @@ def test_an_experiment_that_changes_something_says_nothing_about_drift(desk):
 
     assert found.returncode == 2
     assert "says nothing about drift" in found.stderr
+
+
+def test_a_schedule_repeats_a_cohort_at_once_and_its_run_tells_of_drift(desk):
+    record(desk.server, range(1, 9))
+    desk.grid.create_cohort("canaries", filters={"model": "gpt-5-mini"})
+    desk.stub.always(lambda asked: reads_tickets(replace(asked, body={**asked.body, "model": "worse"})))
+    made = desk.command(
+        "experiment", "schedule", "nightly", "--cohort", "canaries", "--every", "1d", "--json"
+    )
+    assert made.returncode == 0, made.stderr
+    schedule_id = json.loads(made.stdout)["schedule_id"]
+    eventually(lambda: desk.grid.get_schedule(schedule_id).runs == 1, "the first run begins")
+    moved = desk.command("experiment", "drift", "--schedule", schedule_id)
+
+    told = desk.grid.get_schedule(schedule_id)
+    run = desk.grid.get_experiment(told.last_experiment_id)
+    assert (told.status, told.every_s, told.runs, told.trouble) == ("running", 86_400, 1, None)
+    assert (run.name, run.cohort_id, run.progress["items"], run.overrides) == (
+        "nightly",
+        told.cohort_id,
+        16,
+        {},
+    )
+    assert moved.returncode == 1, moved.stderr
+    assert "it has moved" in moved.stdout
+    assert "nightly" in desk.command("experiment", "schedules").stdout
+
+
+def test_a_schedule_ends_when_it_is_stopped_and_stays_ended_after_a_restart(tmp_path):
+    with provider_stub() as stub:
+        stub.always(reads_tickets)
+        environ = providers(tmp_path, stub.base_url)
+        with running_server(tmp_path, environ=environ) as server, LoopGrid(endpoint=server.api) as grid:
+            record(server, [1, 2])
+            grid.create_cohort("canaries", filters={"model": "gpt-5-mini"})
+            ends, goes_on = (grid.create_schedule(name, cohort="canaries", every_s=3_600) for name in "ab")
+            eventually(lambda: all(one.runs for one in grid.list_schedules().schedules), "both have run")
+            first = grid.stop_schedule(ends.schedule_id, reason="moved on", requested_by="dana")
+            again = grid.stop_schedule(ends.schedule_id)
+            assert first.status == again.status == "stopped"
+            for one in grid.list_schedules().schedules:
+                assert one.last_experiment_id is not None
+                ended(grid, one.last_experiment_id)
+        with running_server(tmp_path, environ=environ) as server, LoopGrid(endpoint=server.api) as grid:
+            found = {one.schedule_id: one for one in grid.list_schedules().schedules}
+            # Something that is begun after both would have been proves that neither ran again.
+            later = grid.create_schedule("c", cohort="canaries", every_s=3_600)
+            eventually(lambda: grid.get_schedule(later.schedule_id).runs == 1, "a new schedule runs")
+            assert found[ends.schedule_id].status == "stopped"
+            assert found[goes_on.schedule_id].status == "running"
+            assert {grid.get_schedule(one).runs for one in found} == {1}
+            rows = grid.sql("SELECT name, status, runs FROM schedules ORDER BY name")["rows"]
+            assert rows == [["a", "stopped", 1], ["b", "running", 1], ["c", "running", 1]]
+
+
+def test_a_schedule_that_cannot_be_meant_is_refused(desk):
+    with pytest.raises(NotFound, match="cohort"):
+        desk.grid.create_schedule("nightly", cohort="canaries", every_s=3_600)
+    record(desk.server, [1])
+    desk.grid.create_cohort("canaries", filters={})
+    with pytest.raises(Invalid, match="every_s"):
+        desk.grid.create_schedule("nightly", cohort="canaries", every_s=1)
+    with pytest.raises(NotFound, match="No schedule"):
+        desk.grid.stop_schedule("sch_0")
+    wrong = desk.command("experiment", "schedule", "nightly", "--cohort", "canaries", "--every", "daily")
+    assert wrong.returncode == 2
+    assert "write 15m, 6h, 1d or 2w" in wrong.stderr

@@ -33,6 +33,7 @@ from loopgrid_query.cli import (
     replays,
     review,
     reviews,
+    scheduling,
     serving,
     snapshotting,
     sql,
@@ -107,6 +108,15 @@ app.add_typer(cohorts.app, name="cohort")
 experimenting.app.command(epilog=example("loopgrid experiment drift --cohort canaries --budget-calls 200"))(
     drifting.drift
 )
+experimenting.app.command(
+    epilog=example("loopgrid experiment schedule nightly --cohort canaries --every 1d")
+)(scheduling.schedule)
+experimenting.app.command(epilog=example("loopgrid experiment schedules"))(scheduling.schedules)
+experimenting.app.command(
+    epilog=example(
+        "loopgrid experiment unschedule sch_8c2d3f405b6e47a19d0e1f2a3b4c5d6e", "--reason 'moved on'"
+    )
+)(scheduling.unschedule)
 app.add_typer(experimenting.app, name="experiment")
 app.command(
     epilog=example(

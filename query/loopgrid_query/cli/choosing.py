@@ -72,6 +72,7 @@ ControlShare = Annotated[
 ]
 
 _AGO: Final = re.compile(r"(\d{1,6})([mhdw])")
+_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LOOK_S: Final = 0.5
 
@@ -91,6 +92,18 @@ def moment(words: str | None, option: str) -> str | None:
         return format_instant(datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
     except OverflowError as error:
         raise CliError(f"{option} {words} is further back than there are dates.") from error
+
+
+def seconds(words: str, option: str) -> int:
+    """The seconds of a length of time such as ``6h``.
+
+    Raises:
+        CliError: it is none.
+    """
+    length = _AGO.fullmatch(words)
+    if length is None:
+        raise CliError(f"{option} {words} is no length of time; write 15m, 6h, 1d or 2w.")
+    return int(length[1]) * _SECONDS[length[2]]
 
 
 def chosen(

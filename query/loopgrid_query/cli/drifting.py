@@ -30,6 +30,9 @@ def drift(
             metavar="ID", help="Look at an experiment without overrides that ran with a control arm."
         ),
     ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="ID", help="Look at the newest run of this schedule.")
+    ] = None,
     concurrency: choosing.Concurrency = 8,
     budget_calls: choosing.BudgetCalls = None,
     budget_tokens: choosing.BudgetTokens = None,
@@ -49,9 +52,11 @@ def drift(
     """
     from loopgrid_query.replay import drift as drifts
 
-    if (cohort is None) == (experiment is None):
-        raise CliError("say what to repeat: either --cohort, or --experiment for one that has run.")
+    if sum(each is not None for each in (cohort, experiment, schedule)) != 1:
+        raise CliError("say what to look at: one of --cohort, --experiment and --schedule.")
     grid = client(endpoint)
+    if schedule is not None:
+        experiment = _newest_run(grid, schedule)
     if experiment is None:
         with choosing.worker_beside(worker, concurrency, endpoint):
             begun = grid.create_experiment(
@@ -76,6 +81,19 @@ def drift(
         _print(experiment, found)
     if found.moved is not False:
         raise typer.Exit(NEGATIVE)
+
+
+def _newest_run(grid: LoopGrid, schedule_id: str) -> str:
+    """The newest experiment of a schedule, once it has ended.
+
+    Raises:
+        CliError: there is none.
+    """
+    found = grid.get_schedule(schedule_id)
+    if found.last_experiment_id is None:
+        why = f": {found.trouble}" if found.trouble else "; its first run begins within seconds."
+        raise CliError(f"{schedule_id} has not run yet{why}")
+    return choosing.waited(grid, grid.get_experiment(found.last_experiment_id)).experiment_id
 
 
 def _repeated(grid: LoopGrid, experiment_id: str, equality: Equality) -> Iterator[Any]:

@@ -43,8 +43,8 @@ def sql(
 
     The views are decisions, steps, marks, corrections, judgements, ground_truth,
     ground_truth_majority, ground_truth_adjudicated, outcomes, replays, experiments, experiment_items,
-    cohorts, cohort_decisions, spans, events,
-    producers, unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates,
+    cohorts, cohort_decisions, schedules, spans, events, producers,
+    unfinished, quarantine, conflicts, commits, possible_duplicates, aggregates,
     evaluations, prices, costs, replayability, reviews, review_items, review_answers, keys and
     access_log.
     Rows wider than the terminal are printed one below the other; a pipe gets a line a row, with tabs.

@@ -61,8 +61,19 @@ class Experiments:
         members, _ = self._members(request)
         return self._estimate(request, members)
 
-    def create(self, request: ExperimentRequest, by: str | None) -> tuple[Record, bool]:
+    def is_running(self, experiment_id: str) -> bool:
+        """Whether an experiment is under way here."""
+        return self.runner.progress(experiment_id) is not None
+
+    def create(
+        self, request: ExperimentRequest, by: str | None, *, schedule_id: str | None = None
+    ) -> tuple[Record, bool]:
         """Begin an experiment.
+
+        Args:
+            request: the experiment.
+            by: who asks.
+            schedule_id: the schedule that it is a run of, if any.
 
         Returns:
             The experiment, and whether it was made now: the idempotency key may have made it before.
@@ -88,6 +99,8 @@ class Experiments:
                 name = request.name or f"of {experiment_id}"
                 cohort_id = self._cohorts.append_for(name, members, chosen, by)
             body = self._body(request, cohort_id, estimate)
+            if schedule_id is not None:
+                body["schedule_id"] = schedule_id
             self._ingest.entry_blocking(Entry(experiment_id, "experiment", 0, 0, None, by, body))
             self.runner.take(self._run(experiment_id, body, body["budget"] or {}, members, by))
         return self.get(experiment_id), True

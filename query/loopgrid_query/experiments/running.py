@@ -71,6 +71,7 @@ class Runner:
         self._news = threading.Condition()
         self._told = False
         self._stopping = False
+        self._ticks: list[Callable[[], None]] = []
         self._recovered: Callable[[], Sequence[Run]] = list
         self._thread = threading.Thread(target=self._work, name="experiments", daemon=True)
 
@@ -83,6 +84,15 @@ class Runner:
         self._recovered = recovered
         self._replays.lifecycle.when_settled(self._settled)
         self._thread.start()
+
+    def each_look(self, tick: Callable[[], None]) -> None:
+        """Have a function called every few seconds, and oftener; before ``start``."""
+        self._ticks.append(tick)
+
+    def nudge(self) -> None:
+        """Look now."""
+        with self._news:
+            self._tell()
 
     def stop(self) -> None:
         """Ask for nothing more. What runs stays running, and is gone on with at the next start."""
@@ -154,6 +164,8 @@ class Runner:
                 runs = list(self._runs.values())
             if not heard:
                 self._end_leases()
+            for tick in self._ticks:
+                tick()
             self._note_ends()
             for run in runs:
                 self._stepped(run, look=not heard)

@@ -196,3 +196,48 @@ def resume(
     """One that stopped or was cancelled. What has come to its end is not run again, unless it failed."""
     by = asked.said_by(body.requested_by, "requested_by")
     return answer(domain.experiments.resume(experiment_id, body.budget, by, retry_failed=body.retry_failed))
+
+
+ScheduleId = Annotated[str, Path(description="`sch_` and 32 lower-case hex digits", max_length=100)]
+
+
+@router.post(
+    "/schedules",
+    status_code=HTTPStatus.CREATED,
+    response_model=models.Schedule,
+    responses=_WRITE,
+    summary="Repeat a cohort every so often",
+)
+def create_schedule(body: models.ScheduleRequest, domain: Domain, asked: Asked) -> Response:
+    """Each run is an experiment whose two arms both change nothing. The first is due at once."""
+    made = domain.schedules.create(body, asked.said_by(body.created_by, "created_by"))
+    domain.experiments.runner.nudge()
+    return answer(made, HTTPStatus.CREATED)
+
+
+@router.get("/schedules", response_model=models.ScheduleList, responses=_READ, summary="List schedules")
+def list_schedules(domain: Domain) -> Response:
+    """The newest thousand, newest first."""
+    return answer(domain.schedules.all())
+
+
+@router.get(
+    "/schedules/{schedule_id}", response_model=models.Schedule, responses=_READ, summary="Get a schedule"
+)
+def get_schedule(schedule_id: ScheduleId, domain: Domain) -> Response:
+    """With its last run."""
+    return answer(domain.schedules.get(schedule_id))
+
+
+@router.post(
+    "/schedules/{schedule_id}/stop",
+    response_model=models.Schedule,
+    responses=_WRITE,
+    summary="Stop a schedule",
+)
+def stop_schedule(
+    schedule_id: ScheduleId, body: models.ExperimentCancel, domain: Domain, asked: Asked
+) -> Response:
+    """A run that is under way goes on."""
+    by = asked.said_by(body.requested_by, "requested_by")
+    return answer(domain.schedules.stop(schedule_id, by, body.reason))

@@ -100,3 +100,11 @@ WHERE policy = $policy AND decision_id IN (SELECT unnest(CAST($decision_ids AS V
 SELECT provider, model, valid_from, above_input_tokens, input_usd, output_usd, request_usd
 FROM prices
 ORDER BY provider IS NOT NULL DESC, valid_from DESC NULLS LAST, above_input_tokens NULLS FIRST, position DESC;
+
+-- name: schedules
+-- Every schedule, newest first, as it was asked for and with its last run.
+SELECT s.schedule_id, s.status, s.runs, s.last_experiment_id, s.last_run_at, s.created_by, s.recorded_at, s.body
+FROM store.schedule_rows AS s
+WHERE ($schedule_id IS NULL OR s.schedule_id = $schedule_id) AND ($status IS NULL OR s.status = $status)
+ORDER BY s.position DESC
+LIMIT 1000;

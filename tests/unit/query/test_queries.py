@@ -13,7 +13,8 @@ from loopgrid_query.queries import Query, load_queries
 PUBLIC = set(
     "decisions steps marks corrections ground_truth replays experiments spans events producers quarantine "
     "conflicts commits prices judgements ground_truth_majority ground_truth_adjudicated outcomes "
-    "reviews review_items review_answers replayability cohorts cohort_decisions experiment_items".split()
+    "reviews review_items review_answers replayability cohorts cohort_decisions experiment_items "
+    "schedules".split()
 )
 STATEMENTS = [query for query in load_queries().values() if query.sql.startswith("SELECT")]
 

@@ -111,3 +111,57 @@ FROM store.experiment_event_rows AS e
 LEFT JOIN told ON told.experiment_id = e.experiment_id
 LEFT JOIN counted ON counted.experiment_id = e.experiment_id
 WHERE e.begins;
+
+-- Schedules with what became of them.
+CREATE OR REPLACE VIEW store.schedule_rows AS
+WITH runs AS (
+    SELECT
+        json_extract_string(body, '$.schedule_id')                               AS schedule_id,
+        count(*)                                                                 AS runs,
+        arg_max(experiment_id, position)                                         AS last_experiment_id,
+        max(recorded_at)                                                         AS last_run_at
+    FROM store.experiment_event_rows
+    WHERE begins AND json_extract_string(body, '$.schedule_id') IS NOT NULL
+    GROUP BY ALL
+),
+stopped AS (
+    SELECT subject_id AS schedule_id, min(recorded_at) AS stopped_at
+    FROM store.entries
+    WHERE entry_type = 'schedule' AND subject_id IS NOT NULL
+    GROUP BY subject_id
+)
+SELECT
+    e.entry_id                                                                   AS schedule_id,
+    CASE WHEN stopped.stopped_at IS NULL THEN 'running' ELSE 'stopped' END       AS status,
+    coalesce(runs.runs, 0)                                                       AS runs,
+    runs.last_experiment_id,
+    runs.last_run_at,
+    stopped.stopped_at,
+    e.body,
+    e.actor                                                                      AS created_by,
+    e.recorded_at,
+    e.commit_id,
+    e.position,
+    e.digest
+FROM store.entries AS e
+LEFT JOIN runs ON runs.schedule_id = e.entry_id
+LEFT JOIN stopped ON stopped.schedule_id = e.entry_id
+WHERE e.entry_type = 'schedule' AND e.subject_id IS NULL;
+
+-- One row per schedule: a cohort that is repeated unchanged every so often.
+CREATE OR REPLACE VIEW main.schedules AS
+SELECT
+    schedule_id,
+    json_extract_string(body, '$.name')                                          AS name,
+    json_extract_string(body, '$.cohort_id')                                     AS cohort_id,
+    CAST(json_extract_string(body, '$.every_s') AS BIGINT)                       AS every_s,
+    status,
+    runs,
+    last_experiment_id,
+    last_run_at,
+    stopped_at,
+    created_by,
+    recorded_at,
+    commit_id,
+    lower(hex(digest))                                                           AS digest
+FROM store.schedule_rows;
