@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import platform
 import sys
@@ -12,6 +13,8 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 KEPT_BYTES: Final = 256 * 2**20
 """Free memory at the end of the heap that stays with the process."""
+YOUNG_OBJECTS: Final = 20_000
+"""New objects after which the garbage collector looks at these."""
 LARGEST_IN_HEAP_BYTES: Final = 32 * 2**20
 """glibc's own maximum."""
 
@@ -30,6 +33,17 @@ def keep_memory() -> bool:
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES),
     ]
     return all(done)
+
+
+def spare_the_old() -> None:
+    """Let the garbage collector leave alone what is there now, and look at the old less often.
+
+    For a server whose start is done. Its modules and routes are some hundred thousand objects that never go
+    away; to look at all of them stopped every request for 40 ms, about once a second under small requests.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 100)
 
 
 class _Absent:

@@ -207,6 +207,7 @@ class Server:
             loop.add_signal_handler(each, tell)
         try:
             addresses = await self.start()
+            runtime.spare_the_old()
             try:
                 on_ready(addresses)
                 await told.wait()

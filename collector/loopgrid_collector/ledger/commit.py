@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import repeat
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ class Commit:
         connection: duckdb.DuckDBPyConnection,
         head: Head,
         known: KnownKeys,
-        prepare: Callable[[Head], None] | None = None,
+        prepare: Callable[[Head], Callable[[], None]] | None = None,
     ) -> None:
         """A commit on top of ``head``.
 
@@ -73,7 +74,8 @@ class Commit:
             connection: the writer's.
             head: the ledger's present head.
             known: the keys of all spans stored up to it.
-            prepare: told the new head before it comes to be; what it raises calls the commit off.
+            prepare: told the new head while its rows are written. What it answers with is called before it
+                comes to be, and waits until all is prepared; what that raises calls the commit off.
         """
         self._prepare = prepare
         self._connection = connection
@@ -103,8 +105,6 @@ class Commit:
             self._refusals(appends, everyone, conflicts)
             self._derived += [append.renormalised for append in appends if append.renormalised is not None]
             head = self._seal()
-            if self._prepare is not None and head != self._head:
-                self._prepare(head)
             self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -246,7 +246,32 @@ class Commit:
             return self._head
         recorded_at = now()
         commit_id, first = self._head.commit_id + 1, self._head.records
-        position = first
+        root = merkle.root(self._leaves)
+        previous = bytes.fromhex(self._head.chain)
+        chain = digests.chain(previous, commit_id, first, len(self._leaves), root, _microseconds(recorded_at))
+        head = Head(self._head.ledger_id, commit_id, first + len(self._leaves), chain.hex())
+        prepared = self._prepare(head) if self._prepare is not None else None
+        try:
+            self._write_rows(commit_id, first, recorded_at)
+            self._connection.execute(
+                QUERIES["append_commit"],
+                {
+                    "commit_id": commit_id,
+                    "first_record": first,
+                    "records": len(self._leaves),
+                    "root": root,
+                    "previous": previous,
+                    "chain": chain,
+                    "recorded_at": recorded_at,
+                },
+            )
+        finally:
+            # Also after a failure: what the next commit prepares must not meet what this one still writes.
+            if prepared is not None:
+                prepared()
+        return head
+
+    def _write_rows(self, commit_id: int, position: int, recorded_at: datetime) -> None:
         for statement, table in self._tables:
             count = len(table)
             placed = (
@@ -263,22 +288,6 @@ class Commit:
             ).append_column("commit_id", pa.repeat(pa.scalar(commit_id, pa.int64()), len(table)))
             with self._registered(told):
                 self._connection.execute(QUERIES["append_renormalised"])
-        root = merkle.root(self._leaves)
-        previous = bytes.fromhex(self._head.chain)
-        chain = digests.chain(previous, commit_id, first, len(self._leaves), root, _microseconds(recorded_at))
-        self._connection.execute(
-            QUERIES["append_commit"],
-            {
-                "commit_id": commit_id,
-                "first_record": first,
-                "records": len(self._leaves),
-                "root": root,
-                "previous": previous,
-                "chain": chain,
-                "recorded_at": recorded_at,
-            },
-        )
-        return Head(self._head.ledger_id, commit_id, position, chain.hex())
 
 
 def _microseconds(moment: Any) -> int:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -109,3 +111,52 @@ def publish(path: Path) -> None:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(path.name + ".new")
+
+
+class HeadFile:
+    """The head file of an open ledger. For its writer alone."""
+
+    def __init__(self, path: Path, head: Head) -> None:
+        """The file holds ``head``."""
+        self._path = path
+        self._attested = head
+        self._prepared: Head | None = None
+        self._aside = ThreadPoolExecutor(1, "ledger-head")
+
+    def prepare(self, head: Head) -> Callable[[], None]:
+        """Begin to prepare a head, beside what the caller does.
+
+        Returns:
+            What waits until that is done, and raises as :func:`prepare`.
+        """
+        preparing = self._aside.submit(prepare, self._path, head)
+
+        def prepared() -> None:
+            preparing.result()
+            self._prepared = head
+
+        return prepared
+
+    def attest(self, head: Head) -> None:
+        """Make it the head, durably, unless it is.
+
+        Raises:
+            OSError: it could not be written; the old head is still there.
+        """
+        if head == self._attested:
+            return
+        # Tried once: what a failed attempt left of the prepared file is not to be trusted.
+        prepared, self._prepared = self._prepared, None
+        if prepared == head:
+            publish(self._path)
+        else:
+            write(self._path, head)
+        self._attested = head
+
+    def reset(self, head: Head) -> None:
+        """The ledger was opened anew: the file holds ``head``."""
+        self._attested = head
+
+    def close(self) -> None:
+        """End what prepares."""
+        self._aside.shutdown()

@@ -45,7 +45,7 @@ from loopgrid_collector.config import CollectorConfig
 from loopgrid_collector.errors import Fatal, ShuttingDown, StorageTrouble
 from loopgrid_collector.ledger import head as heads
 from loopgrid_collector.ledger.commit import Commit
-from loopgrid_collector.ledger.head import Head
+from loopgrid_collector.ledger.folding import RowGroups
 from loopgrid_collector.ledger.measures import Measures, Standing
 from loopgrid_collector.ledger.opening import CATALOG, Door, Opened, open_ledger
 from loopgrid_collector.ledger.records import Append, Receipt
@@ -100,8 +100,7 @@ class Ledger:
         self._config = config
         self._opened = opened
         self._door_of_duckdb = door
-        self._attested = opened.head
-        self._prepared: Head | None = None
+        self._heads = heads.HeadFile(heads.path_of(opened.path), opened.head)
         self._queue: queue.SimpleQueue[_Waiting | _Nudge | None] = queue.SimpleQueue()
         self._door = threading.Lock()
         self._closed = False
@@ -113,6 +112,7 @@ class Ledger:
         self._lost = False
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._put_off_wal_bytes = 0
+        self._row_groups = RowGroups(config.row_group_rows)
         # The writer has it while it commits and checkpoints; whoever has it sees a ledger at rest.
         self._turn = threading.Lock()
         self._copies = 0
@@ -277,11 +277,12 @@ class Ledger:
         self._end_door()
         if not self._lost:
             try:
-                self._attest()
+                self._heads.attest(self._opened.head)
                 self._opened.connection.execute(QUERIES["checkpoint"])
             except (duckdb.Error, OSError) as error:
                 # Everything acknowledged is in the log and is replayed at the next start.
                 _log.warning("The last checkpoint failed: %s", told(error))
+        self._heads.close()
         self._opened.connection.close()
 
     def _write_until_closed(self) -> None:
@@ -299,8 +300,13 @@ class Ledger:
             if isinstance(first, _Nudge):
                 continue
             group, open_for_more = self._gather(first)
+            appends = [waiting.append for waiting in group]
             with self._turn:
+                self._fold_before(appends)
                 self._commit_group(group)
+                self._row_groups.add(appends)
+                # The next commit is likely to be as large, and nobody waits for it yet.
+                self._fold_before(appends)
                 self._checkpoint_if_larger_than(self._config.checkpoint_wal_bytes)
 
     def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
@@ -358,35 +364,19 @@ class Ledger:
             return self._failure(None, nothing_stored=False)
         before = self._opened.head
         try:
-            commit = Commit(self._opened.connection, before, self._opened.known, self._prepare)
+            commit = Commit(self._opened.connection, before, self._opened.known, self._heads.prepare)
             receipts, head = commit.run(appends)
         except Exception as error:  # noqa: BLE001 — the one writer must outlive any failed commit; it is reported, counted and retried
             self._settle(error)
             return self._failure(error, nothing_stored=not self._lost and self._opened.head == before)
         self._opened = dataclasses.replace(self._opened, head=head)
         try:
-            self._attest()
+            self._heads.attest(self._opened.head)
         except OSError as error:
             # Stored and not attested: sent again, all of it is a duplicate, and is attested then.
             return self._failure(error, nothing_stored=False)
         self._trouble = None
         return receipts
-
-    def _prepare(self, head: Head) -> None:
-        heads.prepare(heads.path_of(self._opened.path), head)
-        self._prepared = head
-
-    def _attest(self) -> None:
-        if self._opened.head == self._attested:
-            return
-        path = heads.path_of(self._opened.path)
-        # Tried once: what a failed attempt left of the prepared file is not to be trusted.
-        prepared, self._prepared = self._prepared, None
-        if prepared == self._opened.head:
-            heads.publish(path)
-        else:
-            heads.write(path, self._opened.head)
-        self._attested = self._opened.head
 
     def _settle(self, error: Exception) -> None:
         """After a commit that failed: find out whether it took effect all the same.
@@ -450,10 +440,15 @@ class Ledger:
             self._say(logging.ERROR, "The ledger cannot be opened again yet: %s", error)
             return False
         with self._handle:
-            self._opened, self._attested, self._lost = opened, opened.head, False
+            self._opened, self._lost = opened, False
+            self._heads.reset(opened.head)
         self.measures.count("reopened")
         _log.info("The ledger is open again, at commit %d.", opened.head.commit_id)
         return True
+
+    def _fold_before(self, appends: Sequence[Append]) -> None:
+        if self._row_groups.are_full_with(appends):
+            self._checkpoint_if_larger_than(1)
 
     def _checkpoint_if_larger_than(self, least_wal_bytes: int) -> None:
         """Fold the log into the file once it has some size.
@@ -478,6 +473,7 @@ class Ledger:
             self._say(logging.INFO, "A checkpoint was put off: %s", told(error))
         else:
             self._put_off_wal_bytes = 0
+            self._row_groups.folded()
             self.measures.checkpoint.add(time.perf_counter() - begun_s)
 
     def _wal_bytes(self) -> int:

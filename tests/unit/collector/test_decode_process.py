@@ -138,13 +138,13 @@ def test_where_no_process_can_be_had_the_server_decodes_itself(tmp_path: Path, m
     with house(tmp_path, decode_processes=2) as it:
         for decoder in it.ingest._stage._decoders:
             decoder._spent_s = 1.0
-            assert decoder.append_of(Kind.TRACES, [traces(chat(1))]).rows == 1
+            assert decoder.append_of(Kind.TRACES, [traces(chat(1))], here=False).rows == 1
             started = decoder._process
             if started is not None:
                 select.select([started._channel], [], [], 60)
-                assert decoder.append_of(Kind.TRACES, [traces(chat(1))]).rows == 1
+                assert decoder.append_of(Kind.TRACES, [traces(chat(1))], here=False).rows == 1
             assert decoder._process is None
-            assert decoder.append_of(Kind.TRACES, [traces(chat(2))]).rows == 1
+            assert decoder.append_of(Kind.TRACES, [traces(chat(2))], here=False).rows == 1
         assert it.ingest.traces_blocking(traces(chat(3))).stored == 1
 
 
