@@ -2,26 +2,31 @@
 
     PYTHONPATH=. python bench/experiments.py
 
-The provider is the stub of the tests, on the same machine: its processor time counts, too. The ideal is what
-the provider alone would take: items ÷ concurrency × latency.
+The provider is bench/provider.py, a process on the same cores that costs next to nothing. The ideal is what
+it alone would take: items ÷ concurrency × latency. Beside it, in the same run, what the library that carries
+the calls takes for them and nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import any_llm
 import urllib3
 
 from harness import Server, machine, serving, table, verdict
 from loopgrid import LoopGrid
-from tests.support.provider_stub import Asked, Reply, provider_stub
 from tests.support.spans import chat, traces
-from tests.support.tickets import providers, reads_tickets
+from tests.support.tickets import providers
 
 MOST_TIMES_IDEAL: Final = 1.5
 _AT_ONCE: Final = 500
@@ -52,6 +57,35 @@ def run(grid: LoopGrid, concurrency: int) -> float:
     return took
 
 
+@contextmanager
+def provider(latency_ms: float) -> Iterator[str]:
+    """A provider of its own; its base URL."""
+    script = Path(__file__).with_name("provider.py")
+    command = [sys.executable, str(script), "--latency-ms", str(latency_ms)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+async def calls_alone(base_url: str, items: int, concurrency: int) -> float:
+    """Seconds that so many calls take through the library that the server uses, with nothing recorded."""
+    client = any_llm.AnyLLM.create_openai_compatible(name="bench", api_base=base_url, api_key="none")
+    places = asyncio.Semaphore(concurrency)
+
+    async def ask(number: int) -> None:
+        async with places:
+            message = {"role": "user", "content": f"ticket {number}"}
+            await client.acompletion(model="better", messages=[message], reasoning_effort=None)
+
+    await asyncio.gather(*(ask(number) for number in range(2 * concurrency)))
+    began = time.monotonic()
+    await asyncio.gather(*(ask(number) for number in range(items)))
+    return time.monotonic() - began
+
+
 def main() -> int:
     """Exit code 0: figures belong to a machine."""
     parser = argparse.ArgumentParser(description="Measure an experiment through a slow provider.")
@@ -61,13 +95,12 @@ def main() -> int:
     parser.add_argument("--folder", help="where the ledger lies meanwhile")
     options = parser.parse_args()
 
-    def slowly(asked: Asked) -> Reply:
-        time.sleep(options.latency_ms / 1000)
-        return reads_tickets(asked)
-
-    with tempfile.TemporaryDirectory(dir=options.folder) as name, provider_stub() as stub:
-        stub.always(slowly)
-        environ = providers(Path(name), stub.base_url, calls=options.concurrency)
+    with (
+        tempfile.TemporaryDirectory(dir=options.folder) as name,
+        provider(options.latency_ms) as base_url,
+    ):
+        alone = asyncio.run(calls_alone(base_url, options.items, options.concurrency))
+        environ = providers(Path(name), base_url, calls=options.concurrency)
         with serving(Path(name) / "experiments.duckdb", environ) as server:
             grid = LoopGrid(endpoint=f"http://{server.api}")
             # The first calls load the provider's library.
@@ -82,6 +115,7 @@ def main() -> int:
     rows = [
         (f"{options.items} replays, {options.concurrency} at once", f"{took:.1f} s"),
         ("ideal", f"{ideal:.1f} s"),
+        ("the library's calls alone", f"{alone:.1f} s"),
         ("times the ideal", f"{took / ideal:.1f}"),
         ("server's processor time a replay", f"{used / options.items * 1000:.1f} ms"),
         ("machine", machine()),

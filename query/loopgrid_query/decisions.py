@@ -108,6 +108,24 @@ class Decisions:
             raise Invalid(f"The decision cannot be stored: {receipt.message}")
         return Recorded(decision_id, created=receipt.stored > 0)
 
+    @staticmethod
+    def as_request(
+        decision_id: str,
+        fields: Mapping[str, Any],
+        *,
+        attributes: Mapping[str, Any],
+        replay_of: tuple[int, int] | None = None,
+    ) -> bytes:
+        """A decision that says when it began, as a request body of OTLP. Arguments as of ``append``.
+
+        Raises:
+            Invalid: a value cannot be told in OTLP.
+        """
+        start_ns = _start_ns(fields)
+        if start_ns is None:
+            raise AssertionError("who has run it knows when it began")
+        return _span(decision_id, fields, attributes, start_ns, replay_of).request()
+
     def _stored_start_ns(self, decision_id: str) -> int | None:
         trace_id, _, span_id = decision_id.partition("-")
         row = self._reader.row("span_start", trace_id=trace_id, span_id=span_id)

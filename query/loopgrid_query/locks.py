@@ -13,7 +13,7 @@ from contextlib import contextmanager
 class KeyedLocks:
     """A fixed number of locks shared by all keys; different keys rarely wait for each other."""
 
-    def __init__(self, locks: int = 64) -> None:
+    def __init__(self, locks: int = 1024) -> None:
         self._locks = tuple(threading.Lock() for _ in range(locks))
 
     @contextmanager

@@ -210,25 +210,36 @@ class Lifecycle:
         """
         self._transitions.record_result(attempt, original, overrides, fields)
 
-    def end_recorded(self, replay_id: str, worker: str, number: int, failure: str | None) -> None:
-        """Running → completed or failed, right after ``record_result``: what it recorded is not read again.
+    def finish(
+        self, attempt: Attempt, original: Record, overrides: Record, fields: Record, failure: str | None
+    ) -> None:
+        """Running → completed or failed, together with the decision that the attempt led to.
 
         Args:
-            replay_id: the replay.
-            worker: who ran the attempt.
-            number: which attempt it was.
-            failure: the error that was recorded; None where it ran to its end.
+            attempt: a running attempt of this server.
+            original: the decision that is replayed, parsed.
+            overrides: what was replaced, checked.
+            fields: what was found, as of ``record_result``, and when it began.
+            failure: the error among these; None where it ran to its end.
 
         Raises:
-            Conflict: the worker does not hold it: it was cancelled meanwhile.
+            Conflict: it is not held any more: it was cancelled meanwhile. Nothing is recorded.
+            Invalid: what was found cannot be stored; it is still running.
             CollectorError: the door refuses; it is still running.
         """
-        with self._locks.holding(replay_id):
-            held = self._held(replay_id, worker, number)
+        with self._locks.holding(attempt.replay_id):
+            held = self._held(attempt.replay_id, SERVER, attempt.number)
             if held is None:
-                raise self._not("be ended by this attempt", replay_id)
+                raise self._not("be ended by this attempt", attempt.replay_id)
             status = Status.COMPLETED if failure is None else Status.FAILED
-            self._settle(held, status, worker, failure)
+            entry = self._transitions.entry(held, status, SERVER, failure)
+            self._transitions.finish(held, original, overrides, fields, entry)
+            self._forget(attempt.replay_id)
+            self._tell_end(held, status)
+
+    def close(self) -> None:
+        """Store what is being finished, and nothing after it."""
+        self._transitions.finisher.close()
 
     def cancel(self, replay: Row, by: str | None, reason: str | None) -> None:
         """Pending or running → cancelled. Cancelled again, nothing changes.

@@ -145,6 +145,7 @@ class ModelRuns:
         """Wait until what was under way is on record, and let go of the connections."""
         self.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._lifecycle.close()
         if self._loop is not None and self._thread is not None and self._caller is not None:
             asyncio.run_coroutine_threadsafe(self._caller.close(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -234,9 +235,7 @@ class ModelRuns:
         life, replay_id, number = self._lifecycle, begun.replay_id, begun.number
         try:
             outcome, reason = self._outcome(begun, remembered)
-            if outcome is Outcome.RAN:
-                self._durably(lambda: life.end_recorded(replay_id, SERVER, number, reason))
-            else:
+            if outcome is not Outcome.RAN:
                 self._durably(lambda: life.end(replay_id, SERVER, number, outcome, reason))
         except Conflict as cancelled:
             _log.info("a replay that was cancelled is not recorded: %s", cancelled)
@@ -244,6 +243,7 @@ class ModelRuns:
     def _outcome(
         self, attempt: Attempt, remembered: tuple[Record, Record] | None
     ) -> tuple[Outcome, str | None]:
+        """What became of an attempt, and why. What ran is on record with its end."""
         try:
             original, overrides = remembered or self._what(attempt)
             request, provider = self._request(original, overrides)
@@ -251,13 +251,31 @@ class ModelRuns:
             return Outcome.REFUSED, f"Nothing ran: {refusal}"
         try:
             found = self._asked(request, provider, attempt, original)
-            self._durably(lambda: self._lifecycle.record_result(attempt, original, overrides, found))
+            self._record(attempt, original, overrides, found)
         except _Stopped as stopped:
             if not stopped.sent:
                 return Outcome.FAILED, f"The server stopped before it was the turn to ask {provider.name}."
             return Outcome.FAILED, f"The server stopped while {provider.name} was asked. {PERHAPS_CHARGED}"
-        error = found.get("error")
-        return Outcome.RAN, None if error is None else f"{error['type']}: {error['message']}"
+        except Invalid as fault:
+            return Outcome.FAILED, f"What {provider.name} answered cannot be recorded: {fault}"
+        return Outcome.RAN, None
+
+    def _record(self, attempt: Attempt, original: Record, overrides: Record, found: Record) -> None:
+        """Record what was found, and the end that it is.
+
+        Raises:
+            Invalid: it cannot be recorded.
+            Conflict: the replay was cancelled; what was found is on record all the same.
+            _Stopped: the ledger still refuses, and the server stops.
+        """
+        life, error = self._lifecycle, found.get("error")
+        failure = None if error is None else f"{error['type']}: {error['message']}"
+        try:
+            self._durably(lambda: life.finish(attempt, original, overrides, found, failure))
+        except Conflict:
+            # It was paid for.
+            self._durably(lambda: life.record_result(attempt, original, overrides, found))
+            raise
 
     def _what(self, attempt: Attempt) -> tuple[Record, Record]:
         """The decision that is replayed, and what to replace.

@@ -15,6 +15,7 @@ from loopgrid_query.records import Record
 from loopgrid_query.replay import overrides as grammar
 from loopgrid_query.replay.attempts import Attempt
 from loopgrid_query.replay.executors import Status
+from loopgrid_query.replay.finishing import Finisher
 from loopgrid_query.spans import decision_attributes
 
 
@@ -25,6 +26,7 @@ class Transitions:
         self._reader = reader
         self._ingest = ingest
         self._decisions = decisions
+        self.finisher = Finisher(ingest)
 
     def append(
         self,
@@ -86,6 +88,36 @@ class Transitions:
 
     def record_result(self, attempt: Attempt, original: Record, overrides: Record, fields: Record) -> None:
         """Record what an attempt led to. Arguments and errors are those of ``Lifecycle.record_result``."""
+        found, attributes = self._result(attempt, original, overrides, fields)
+        self._decisions.append(
+            attempt.result_id,
+            found,
+            attributes=attributes,
+            known_before=True,
+            replay_of=parse_decision_id(attempt.decision_id),
+        )
+
+    def finish(
+        self, attempt: Attempt, original: Record, overrides: Record, fields: Record, entry: Entry
+    ) -> None:
+        """Record what an attempt led to, and its end, in one. Other arguments as of ``record_result``.
+
+        Raises:
+            Invalid: the result cannot be stored; nothing is.
+            CollectorError: the door refuses; nothing is stored.
+        """
+        found, attributes = self._result(attempt, original, overrides, fields)
+        replay_of = parse_decision_id(attempt.decision_id)
+        span = self._decisions.as_request(
+            attempt.result_id, found, attributes=attributes, replay_of=replay_of
+        )
+        self.finisher.finish(span, entry)
+
+    @staticmethod
+    def _result(
+        attempt: Attempt, original: Record, overrides: Record, fields: Record
+    ) -> tuple[Record, Mapping[str, Any]]:
+        """The decision that an attempt led to, and its attributes."""
         asked = grammar.merge(original, overrides)
         found: Record = {name: original[name] for name in ("decision_type", "service_name") if original[name]}
         for name, value in {**asked, **fields}.items():
@@ -97,10 +129,4 @@ class Transitions:
             Key.REPLAY_ID: attempt.replay_id,
             Key.REPLAY_OF: attempt.decision_id,
         }
-        self._decisions.append(
-            attempt.result_id,
-            found,
-            attributes=attributes,
-            known_before=True,
-            replay_of=parse_decision_id(attempt.decision_id),
-        )
+        return found, attributes
