@@ -314,7 +314,14 @@ class ModelRuns:
         if self._loop is None or self._caller is None:
             raise AssertionError("started with a provider")
         sent = threading.Event()
-        asked = self._caller.call(request, provider, sent.set)
+
+        def sending() -> None:
+            if self._stopping.is_set():
+                # Its turn came because another call was ended.
+                raise asyncio.CancelledError
+            sent.set()
+
+        asked = self._caller.call(request, provider, sending)
         call = asyncio.run_coroutine_threadsafe(asked, self._loop)
         with self._lock:
             self._calls.add(call)
