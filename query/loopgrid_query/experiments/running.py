@@ -83,6 +83,7 @@ class Runner:
         """
         self._recovered = recovered
         self._replays.lifecycle.when_settled(self._settled)
+        self._replays.models.when_answered(self._answered)
         self._thread.start()
 
     def each_look(self, tick: Callable[[], None]) -> None:
@@ -141,6 +142,13 @@ class Runner:
         with self._news:
             self._ended.append((attempt, status))
             self._tell()
+
+    def _answered(self, replay_id: str) -> None:
+        with self._news:
+            run = next((one for one in self._runs.values() if replay_id in one.open), None)
+            if run is not None:
+                run.answered.add(replay_id)
+                self._tell()
 
     def _tell(self) -> None:
         self._told = True

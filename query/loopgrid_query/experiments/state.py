@@ -70,6 +70,7 @@ class Run:
         known: replays that were asked for before.
         retries: failed replays that are to run once more.
         open: what is under way, with what it is expected to need.
+        answered: of these, those that have run and are being recorded.
         counts: settled items by status.
         used: what settled items have used.
         unread: results whose usage was not read yet, with what they were expected to need.
@@ -88,6 +89,7 @@ class Run:
     known: set[str] = field(default_factory=set)
     retries: deque[str] = field(default_factory=deque)
     open: dict[str, Need | None] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     used: Sum = field(default_factory=Sum)
     unread: dict[str, Need | None] = field(default_factory=dict)
@@ -100,8 +102,9 @@ class Run:
 
     @property
     def free(self) -> int:
-        """How many more may be under way."""
-        return max(0, int(self.body["concurrency"]) - len(self.open))
+        """How many more may be under way: what is being recorded takes no place, up to as many again."""
+        most = int(self.body["concurrency"])
+        return max(0, min(most - len(self.open) + len(self.answered), 2 * most - len(self.open)))
 
     @property
     def finished(self) -> bool:
@@ -120,6 +123,7 @@ class Run:
         if replay_id not in self.open:
             return False
         need = self.open.pop(replay_id)
+        self.answered.discard(replay_id)
         if result_id is not None:
             self.unread[result_id] = need
         self.counts[status] += 1

@@ -249,11 +249,15 @@ class Caller:
     def _client(self, provider: Provider) -> Any:
         client = self._clients.get(provider.name)
         if client is None:
+            protocols = importlib.import_module("anthropic" if provider.protocol == ANTHROPIC else "openai")
             common = {
                 "api_key": provider.api_key or _NO_KEY,
                 "api_base": provider.base_url,
                 "unified_exceptions": True,
                 "max_retries": 0,
+                # The default one asks the system about every idle connection before each call: a third of
+                # what a call costs with thirty of them.
+                "http_client": protocols.DefaultAioHttpClient(),
             }
             if provider.protocol == ANTHROPIC:
                 client = self._library.AnyLLM.create("anthropic", **common)

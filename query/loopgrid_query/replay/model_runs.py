@@ -2,7 +2,8 @@
 
 Laws:
 
-* At most so many calls are under way as the setting allows; more wait as pending replays.
+* At most so many calls are under way as the setting allows; more wait as pending replays. A call that was
+  answered makes room for the next while its answer is being recorded.
 * What was asked and may have been charged is not asked again by itself: a server that ends in the middle
   leaves a failed replay that says so, and who asked may try again.
 * An answer that was paid for is recorded, however often the ledger has to be asked.
@@ -14,8 +15,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -59,6 +62,37 @@ class _Stopped(Exception):
         super().__init__()
         self.sent = sent
 
+    def reason(self, provider: Provider) -> str:
+        """Why an attempt has failed by it."""
+        if not self.sent:
+            return f"The server stopped before it was the turn to ask {provider.name}."
+        return f"The server stopped while {provider.name} was asked. {PERHAPS_CHARGED}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a call led to: its answer, or why there is none.
+
+    Attributes:
+        provider: who was asked.
+        original: the decision that is replayed.
+        overrides: what was replaced.
+        fields: of the decision that it led to.
+    """
+
+    provider: Provider
+    original: Record
+    overrides: Record
+    fields: Record
+
+
+@dataclass(frozen=True, slots=True)
+class _NotFound:
+    """An attempt that led to no decision, and why."""
+
+    outcome: Outcome
+    reason: str
+
 
 class ModelRuns:
     """Model calls of the replays of one ledger. Threads may share it."""
@@ -85,9 +119,12 @@ class ModelRuns:
         self._lifecycle = lifecycle
         self._providers = providers
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(limit, thread_name_prefix="model-replay")
+        # Half of them may record while the others ask.
+        self._pool = ThreadPoolExecutor(2 * limit, thread_name_prefix="model-replay")
+        self._places = threading.BoundedSemaphore(limit)
         self._limit = limit
         self._busy = 0
+        self._answer_listeners: list[Callable[[str], None]] = []
         self._calls: set[Future[Answer]] = set()
         self._remembered: dict[str, tuple[Record, Record]] = {}
         self._lock = threading.Lock()
@@ -114,6 +151,13 @@ class ModelRuns:
             if len(self._remembered) < _MAX_REMEMBERED:
                 self._remembered[replay_id] = (original, overrides)
 
+    def when_answered(self, listener: Callable[[str], None]) -> None:
+        """Have a function called with every replay whose call is over and whose end is still to be recorded.
+
+        It must only take note.
+        """
+        self._answer_listeners.append(listener)
+
     def start(self) -> None:
         """Take up what waits. The library is loaded where there is somebody to ask."""
         if self._providers and calling.installed():
@@ -122,7 +166,7 @@ class ModelRuns:
             self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
             self._thread.start()
         self._lifecycle.when_pending(self._arrived)
-        self._submit(self._recover)
+        self._pool.submit(self._recover).add_done_callback(_tell)
 
     def under_way(self) -> int:
         """Calls that are being made."""
@@ -196,16 +240,23 @@ class ModelRuns:
         with self._lock:
             self._busy += 1
         try:
-            self._pool.submit(work, *arguments).add_done_callback(self._done)
+            self._pool.submit(work, *arguments).add_done_callback(_tell)
         except RuntimeError:
             # The pool closed between the two: it stays pending, and the next start takes it up.
-            self._done(None)
+            self._leave()
 
-    def _done(self, done: Future[None] | None) -> None:
+    def _leave(self) -> None:
         with self._lock:
             self._busy -= 1
-        if done is not None:
-            _tell(done)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places for calls; what was submitted is under way no more after it."""
+        try:
+            with self._places:
+                yield
+        finally:
+            self._leave()
 
     def _recover(self) -> None:
         self._lifecycle.end_leases()
@@ -216,49 +267,67 @@ class ModelRuns:
         """Take one attempt to its end."""
         with self._lock:
             remembered = self._remembered.pop(attempt.replay_id, None)
-        if self._stopping.is_set():
-            return
-        try:
-            begun = self._durably(lambda: self._lifecycle.begin(attempt.replay_id, SERVER))
-        except (Conflict, _Stopped):
-            # Cancelled before it began, or left for the next start.
-            return
-        self._carry(begun, remembered)
+        with self._place():
+            if self._stopping.is_set():
+                return
+            try:
+                begun = self._durably(lambda: self._lifecycle.begin(attempt.replay_id, SERVER))
+            except (Conflict, _Stopped):
+                # Cancelled before it began, or left for the next start.
+                return
+            asked = self._ask(begun, remembered)
+        self._end(begun, asked)
 
     def _run_begun(self, attempt: Attempt) -> None:
         """Take one attempt to its end that is on record as running."""
         with self._lock:
             remembered = self._remembered.pop(attempt.replay_id, None)
-        self._carry(attempt, remembered)
+        with self._place():
+            asked = self._ask(attempt, remembered)
+        self._end(attempt, asked)
 
-    def _carry(self, begun: Attempt, remembered: tuple[Record, Record] | None) -> None:
-        life, replay_id, number = self._lifecycle, begun.replay_id, begun.number
-        try:
-            outcome, reason = self._outcome(begun, remembered)
-            if outcome is not Outcome.RAN:
-                self._durably(lambda: life.end(replay_id, SERVER, number, outcome, reason))
-        except Conflict as cancelled:
-            _log.info("a replay that was cancelled is not recorded: %s", cancelled)
-
-    def _outcome(
-        self, attempt: Attempt, remembered: tuple[Record, Record] | None
-    ) -> tuple[Outcome, str | None]:
-        """What became of an attempt, and why. What ran is on record with its end."""
+    def _ask(self, attempt: Attempt, remembered: tuple[Record, Record] | None) -> _Found | _NotFound | None:
+        """What came of asking; None where the replay was cancelled."""
         try:
             original, overrides = remembered or self._what(attempt)
             request, provider = self._request(original, overrides)
         except (QueryError, Unsendable) as refusal:
-            return Outcome.REFUSED, f"Nothing ran: {refusal}"
+            return _NotFound(Outcome.REFUSED, f"Nothing ran: {refusal}")
         try:
             found = self._asked(request, provider, attempt, original)
-            self._record(attempt, original, overrides, found)
         except _Stopped as stopped:
-            if not stopped.sent:
-                return Outcome.FAILED, f"The server stopped before it was the turn to ask {provider.name}."
-            return Outcome.FAILED, f"The server stopped while {provider.name} was asked. {PERHAPS_CHARGED}"
+            return _NotFound(Outcome.FAILED, stopped.reason(provider))
+        except Conflict as cancelled:
+            _log.info("a replay was cancelled: %s", cancelled)
+            return None
+        return _Found(provider, original, overrides, found)
+
+    def _end(self, attempt: Attempt, asked: _Found | _NotFound | None) -> None:
+        """Record what came of an attempt."""
+        for listener in self._answer_listeners:
+            listener(attempt.replay_id)
+        life, replay_id, number = self._lifecycle, attempt.replay_id, attempt.number
+        if asked is None:
+            return
+        try:
+            if isinstance(asked, _Found):
+                asked = self._recorded(attempt, asked)
+            if asked is not None:
+                outcome, reason = asked.outcome, asked.reason
+                self._durably(lambda: life.end(replay_id, SERVER, number, outcome, reason))
+        except Conflict as cancelled:
+            _log.info("a replay was cancelled: %s", cancelled)
+
+    def _recorded(self, attempt: Attempt, asked: _Found) -> _NotFound | None:
+        """Record what was found, with the end that it is; why that cannot be, if so."""
+        try:
+            self._record(attempt, asked.original, asked.overrides, asked.fields)
+        except _Stopped as stopped:
+            return _NotFound(Outcome.FAILED, stopped.reason(asked.provider))
         except Invalid as fault:
-            return Outcome.FAILED, f"What {provider.name} answered cannot be recorded: {fault}"
-        return Outcome.RAN, None
+            reason = f"What {asked.provider.name} answered cannot be recorded: {fault}"
+            return _NotFound(Outcome.FAILED, reason)
+        return None
 
     def _record(self, attempt: Attempt, original: Record, overrides: Record, found: Record) -> None:
         """Record what was found, and the end that it is.
