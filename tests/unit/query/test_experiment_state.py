@@ -107,6 +107,22 @@ def test_of_what_nothing_is_known_one_goes_alone():
     assert state.allows(Need())
 
 
+def test_what_is_being_recorded_takes_no_place_but_never_are_more_than_twice_as_many_open():
+    state = run({}, concurrency=4)
+    for item in state.items[:4]:
+        state.open[item.replay_id] = Need()
+    assert state.free == 0
+    state.answered.update(item.replay_id for item in state.items[:3])
+    assert state.free == 3
+    for item in state.items[4:7]:
+        state.open[item.replay_id] = Need()
+        state.answered.add(item.replay_id)
+    assert state.free == 1, "eight open at most"
+    state.settle(state.items[0].replay_id, "completed")
+    assert state.items[0].replay_id not in state.answered
+    assert state.free == 2
+
+
 def test_failures_in_a_row_stop_it_and_one_that_completes_between_them_does_not():
     state = run({}, concurrency=40)
     for number, item in enumerate(state.items):
