@@ -42,7 +42,7 @@ class Change(BaseModel):
     overridden: bool = Field(description="the overrides ask for it")
 
 
-class Agreement(BaseModel):
+class Sameness(BaseModel):
     """Who agrees with whom, by the equality asked for; null where nobody can say."""
 
     outputs: bool | None = Field(description="left and right with each other")
@@ -117,7 +117,7 @@ class Comparison(BaseModel):
     equality: dict[str, Any] = Field(
         description="when outputs counted as equal", examples=[{"text": "exact"}]
     )
-    agreement: Agreement
+    agreement: Sameness
     decision: Decision  # type: ignore[valid-type]  # made at run time from the schema
     replay: Replay | None = Field(description="null where two decisions are compared")
     result: Decision | None = Field(  # type: ignore[valid-type]  # made at run time from the schema

@@ -148,7 +148,7 @@ class Spent(BaseModel):
     unpriced: int = Field(description="finished items whose cost nobody can tell")
 
 
-class Progress(BaseModel):
+class ExperimentProgress(BaseModel):
     """How far an experiment is. The counts are of items."""
 
     items: int
@@ -178,7 +178,7 @@ class Experiment(BaseModel):
     policy: str
     equality: Any
     estimate: Estimate
-    progress: Progress
+    progress: ExperimentProgress
     created_by: str | None
     recorded_at: datetime
     ended_at: datetime | None

@@ -15,7 +15,7 @@ REPORT_VERSION: Final = 1
 """Goes up where a member changes its meaning or goes away."""
 
 
-class Outcome(StrEnum):
+class ItemOutcome(StrEnum):
     """What became of one decision in an arm: a verdict of the comparison, or that nothing ran to an end."""
 
     FIXED = "fixed"
@@ -32,7 +32,7 @@ class Item(BaseModel):
 
     decision_id: str
     replay_id: str | None = None
-    outcome: Outcome
+    outcome: ItemOutcome
     why: str = ""
     truth: bool = Field(default=False, description="a correction says what would have been right")
     before: bool | None = Field(

@@ -114,7 +114,7 @@ class ReviewerProgress(BaseModel):
     open: int = Field(description="items that this reviewer could answer now")
 
 
-class Progress(BaseModel):
+class ReviewProgress(BaseModel):
     """How far a queue is."""
 
     items: int
@@ -140,7 +140,7 @@ class Review(BaseModel):
     recorded_at: datetime
     closed_at: datetime | None
     closed_by: str | None
-    progress: Progress
+    progress: ReviewProgress
 
 
 class ReviewList(BaseModel):
@@ -236,7 +236,7 @@ class Measures(BaseModel):
     krippendorff_alpha: Coefficient
 
 
-class Agreement(BaseModel):
+class ReviewAgreement(BaseModel):
     """How far the reviewers of a queue agree."""
 
     review_id: str

@@ -17,7 +17,7 @@ from loopgrid_query.queries import Reader, Row
 from loopgrid_query.records import Record, decision_record, entry_record, parsed
 from loopgrid_query.replay import gate
 from loopgrid_query.replay.statistics import item_of, statistics
-from loopgrid_query.report_models import GateReport, Item, Outcome
+from loopgrid_query.report_models import GateReport, Item, ItemOutcome
 
 _AT_ONCE: Final = 200
 """Items held in memory with their content at once."""
@@ -47,7 +47,7 @@ class Results:
         Args:
             experiment_id: the experiment.
             arm: only ``change`` or ``control``.
-            outcome: only one of ``Outcome``.
+            outcome: only one of ``ItemOutcome``.
             limit: items on a page.
             cursor: ``next_cursor`` of the page before.
 
@@ -56,7 +56,7 @@ class Results:
             Malformed: an argument cannot be meant.
         """
         _one_of("arm", arm, (CHANGE, CONTROL))
-        _one_of("outcome", outcome, tuple(Outcome))
+        _one_of("outcome", outcome, tuple(ItemOutcome))
         body, wanted = self._wanted(experiment_id)
         start = page_start(cursor, len(wanted))
         shown: list[Record] = []

@@ -39,9 +39,9 @@ from loopgrid_query.report_models import (
     Counted,
     Gain,
     Item,
+    ItemOutcome,
     Method,
     Noise,
-    Outcome,
     Outcomes,
     Paired,
     Share,
@@ -94,7 +94,7 @@ def item_of(
     return Item(
         decision_id=decision["decision_id"],
         replay_id=replay["replay_id"],
-        outcome=Outcome.FAILED if failed else Outcome(verdict.judgement.value),
+        outcome=ItemOutcome.FAILED if failed else ItemOutcome(verdict.judgement.value),
         why=verdict.why,
         truth=truth is not None,
         before=before,
@@ -251,7 +251,7 @@ def _counted(items: Sequence[Item]) -> Counted:
 def _outcomes(items: Sequence[Item], method: Method) -> Outcomes:
     """Shares by outcome; `possible` adds the items that might have come to it."""
 
-    def share(outcome: Outcome, among: Sequence[Item], might: Callable[[Item], bool]) -> Share:
+    def share(outcome: ItemOutcome, among: Sequence[Item], might: Callable[[Item], bool]) -> Share:
         count = sum(item.outcome is outcome for item in among)
         could = [item.outcome is not outcome and might(item) for item in among]
         # Whether an undecided item was wrong or right nobody can say: it may belong to the other side.
@@ -262,18 +262,22 @@ def _outcomes(items: Sequence[Item], method: Method) -> Outcomes:
     wrong = [item for item in items if item.truth and item.before is not True]
     right = [item for item in items if item.truth and item.before is not False]
     return Outcomes(
-        fixed=share(Outcome.FIXED, wrong, lambda item: _open(item) and item.after is not False),
-        still_wrong=share(Outcome.STILL_WRONG, wrong, lambda item: _open(item) and item.after is not True),
-        newly_broken=share(Outcome.NEWLY_BROKEN, right, lambda item: _open(item) and item.after is not True),
-        changed=share(Outcome.CHANGED, items, lambda item: _open(item) and not item.truth),
-        unchanged=share(Outcome.UNCHANGED, items, lambda item: _open(item) and item.before is not False),
-        not_comparable=share(Outcome.NOT_COMPARABLE, items, lambda _item: False),
-        failed=share(Outcome.FAILED, items, lambda _item: False),
+        fixed=share(ItemOutcome.FIXED, wrong, lambda item: _open(item) and item.after is not False),
+        still_wrong=share(
+            ItemOutcome.STILL_WRONG, wrong, lambda item: _open(item) and item.after is not True
+        ),
+        newly_broken=share(
+            ItemOutcome.NEWLY_BROKEN, right, lambda item: _open(item) and item.after is not True
+        ),
+        changed=share(ItemOutcome.CHANGED, items, lambda item: _open(item) and not item.truth),
+        unchanged=share(ItemOutcome.UNCHANGED, items, lambda item: _open(item) and item.before is not False),
+        not_comparable=share(ItemOutcome.NOT_COMPARABLE, items, lambda _item: False),
+        failed=share(ItemOutcome.FAILED, items, lambda _item: False),
     )
 
 
 def _open(item: Item) -> bool:
-    return item.outcome in {Outcome.FAILED, Outcome.NOT_COMPARABLE}
+    return item.outcome in {ItemOutcome.FAILED, ItemOutcome.NOT_COMPARABLE}
 
 
 def _share(count: int, possible: int, of: int, method: Method, *, away: int = 0) -> Share:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from loopgrid_query.report_models import Gate, GateReport, GateVerdict, Item, Outcome, Share, Statistics
+from loopgrid_query.report_models import Gate, GateReport, GateVerdict, Item, ItemOutcome, Share, Statistics
 from loopgrid_query.reports import charts
 from loopgrid_query.reports.charts import Interval, Part
 from loopgrid_query.reports.inert import document, text
@@ -93,7 +93,7 @@ def _bars(items: Sequence[Item]) -> list[tuple[str, list[Part]]]:
     rows = []
     for label, among in groups.items():
         counts = Counter(item.outcome for item in among)
-        parts = [Part(counts[outcome], words(outcome), COLOURS[outcome]) for outcome in Outcome]
+        parts = [Part(counts[outcome], words(outcome), COLOURS[outcome]) for outcome in ItemOutcome]
         rows.append((f"{label} ({len(among)})", parts))
     return rows
 
@@ -102,7 +102,7 @@ def _legend(items: Sequence[Item]) -> str:
     counts = Counter(item.outcome for item in items)
     said = [
         f'<span class="{COLOURS[outcome]}">{counts[outcome]} {words(outcome)}</span>'
-        for outcome in Outcome
+        for outcome in ItemOutcome
         if counts[outcome]
     ]
     return f"<p>{' · '.join(said)}</p>"
@@ -171,5 +171,5 @@ def _decisions(items: Sequence[Item]) -> str:
     more = len(items) - MAX_ROWS
     rest = f'<p class="dim">{more} more decisions are in the JSON.</p>' if more > 0 else ""
     columns = '<colgroup><col style="width:27rem"><col style="width:8rem"><col></colgroup>'
-    head = "<tr><th>Decision</th><th>Outcome</th><th>Why</th></tr>"
+    head = "<tr><th>Decision</th><th>ItemOutcome</th><th>Why</th></tr>"
     return f"<h2>Decisions</h2><table>{columns}{head}{rows}</table>{rest}"

@@ -5,33 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from loopgrid_query.report_models import Item, Outcome
+from loopgrid_query.report_models import Item, ItemOutcome
 
-COLOURS: Final[Mapping[Outcome, str]] = {
-    Outcome.FIXED: "good",
-    Outcome.STILL_WRONG: "bad",
-    Outcome.NEWLY_BROKEN: "bad",
-    Outcome.CHANGED: "warn",
-    Outcome.UNCHANGED: "dim",
-    Outcome.NOT_COMPARABLE: "warn",
-    Outcome.FAILED: "warn",
+COLOURS: Final[Mapping[ItemOutcome, str]] = {
+    ItemOutcome.FIXED: "good",
+    ItemOutcome.STILL_WRONG: "bad",
+    ItemOutcome.NEWLY_BROKEN: "bad",
+    ItemOutcome.CHANGED: "warn",
+    ItemOutcome.UNCHANGED: "dim",
+    ItemOutcome.NOT_COMPARABLE: "warn",
+    ItemOutcome.FAILED: "warn",
 }
 """A class of the page's style for each outcome."""
 
-GOOD: Final = frozenset({Outcome.FIXED, Outcome.UNCHANGED, Outcome.CHANGED})
+GOOD: Final = frozenset({ItemOutcome.FIXED, ItemOutcome.UNCHANGED, ItemOutcome.CHANGED})
 """Outcomes that nobody has to look into."""
 
 _WEIGHT: Final = {
     outcome: weight
     for weight, outcome in enumerate(
         (
-            Outcome.NEWLY_BROKEN,
-            Outcome.STILL_WRONG,
-            Outcome.FAILED,
-            Outcome.NOT_COMPARABLE,
-            Outcome.CHANGED,
-            Outcome.FIXED,
-            Outcome.UNCHANGED,
+            ItemOutcome.NEWLY_BROKEN,
+            ItemOutcome.STILL_WRONG,
+            ItemOutcome.FAILED,
+            ItemOutcome.NOT_COMPARABLE,
+            ItemOutcome.CHANGED,
+            ItemOutcome.FIXED,
+            ItemOutcome.UNCHANGED,
         )
     )
 }

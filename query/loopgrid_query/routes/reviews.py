@@ -107,7 +107,7 @@ def items(review_id: ReviewId, domain: Domain, asked: Asked) -> Response:
 
 @router.get(
     "/{review_id}/agreement",
-    response_model=models.Agreement,
+    response_model=models.ReviewAgreement,
     responses=_READ | refusals(HTTPStatus.NOT_IMPLEMENTED),
     summary="Measure how far reviewers agree",
 )

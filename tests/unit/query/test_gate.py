@@ -10,13 +10,13 @@ from loopgrid_query.errors import Invalid
 from loopgrid_query.replay.gate import MAX_DEPTH, MAX_RULE_CHARS, RuleInvalid, evaluate, parse
 from loopgrid_query.replay.gate_names import NAMES
 from loopgrid_query.replay.statistics import statistics
-from loopgrid_query.report_models import GateVerdict, Item, Method, Outcome, Statistics
+from loopgrid_query.report_models import GateVerdict, Item, ItemOutcome, Method, Statistics
 
 QUICK = Method(resamples=199)
 
 
 def items(
-    outcome: Outcome, count: int, *, before: bool | None = None, after: bool | None = None
+    outcome: ItemOutcome, count: int, *, before: bool | None = None, after: bool | None = None
 ) -> list[Item]:
     return [
         Item(
@@ -36,11 +36,11 @@ def arm(
 ) -> list[Item]:
     """Those that failed were wrong before."""
     return [
-        *items(Outcome.FIXED, fixed, before=False, after=True),
-        *items(Outcome.STILL_WRONG, still_wrong, before=False, after=False),
-        *items(Outcome.NEWLY_BROKEN, broken, before=True, after=False),
-        *items(Outcome.UNCHANGED, kept, before=True, after=True),
-        *items(Outcome.FAILED, failed, before=False),
+        *items(ItemOutcome.FIXED, fixed, before=False, after=True),
+        *items(ItemOutcome.STILL_WRONG, still_wrong, before=False, after=False),
+        *items(ItemOutcome.NEWLY_BROKEN, broken, before=True, after=False),
+        *items(ItemOutcome.UNCHANGED, kept, before=True, after=True),
+        *items(ItemOutcome.FAILED, failed, before=False),
     ]
 
 
@@ -100,7 +100,10 @@ def test_what_failed_might_have_become_anything_and_unknown_is_no_pass():
     assert verdict("fixed >= 0.95", found) == "fail"
     assert verdict("count(still_wrong) <= 2", found) == "unknown"
     assert verdict("failed == 2", found) == "pass"
-    assert verdict("newly_broken == 0", [*found, *items(Outcome.NOT_COMPARABLE, 1, before=True)]) == "unknown"
+    assert (
+        verdict("newly_broken == 0", [*found, *items(ItemOutcome.NOT_COMPARABLE, 1, before=True)])
+        == "unknown"
+    )
 
 
 def test_nothing_to_judge_is_unknown():
@@ -113,8 +116,8 @@ def test_nothing_to_judge_is_unknown():
 
 
 def test_a_control_arm_gives_the_noise_a_value():
-    control = items(Outcome.STILL_WRONG, 9, before=False, after=False)
-    control += items(Outcome.FIXED, 1, before=False, after=True)
+    control = items(ItemOutcome.STILL_WRONG, 9, before=False, after=False)
+    control += items(ItemOutcome.FIXED, 1, before=False, after=True)
 
     assert verdict("noise == 10% and flipped <= 10% and fixed > noise", GOOD, control) == "pass"
 
@@ -241,14 +244,15 @@ def test_a_verdict_other_than_unknown_holds_however_the_open_items_turn_out(
     told = verdict(rule, found)
     settled = [
         one
-        if one.outcome is not Outcome.FAILED
+        if one.outcome is not ItemOutcome.FAILED
         else items(
-            *((Outcome.FIXED, 1) if data.draw(st.booleans()) else (Outcome.STILL_WRONG, 1)), before=False
+            *((ItemOutcome.FIXED, 1) if data.draw(st.booleans()) else (ItemOutcome.STILL_WRONG, 1)),
+            before=False,
         )[0]
         for one in found
     ]
     for number, one in enumerate(settled):
-        one.decision_id, one.after = str(number), one.outcome in {Outcome.FIXED, Outcome.UNCHANGED}
+        one.decision_id, one.after = str(number), one.outcome in {ItemOutcome.FIXED, ItemOutcome.UNCHANGED}
 
     if told != "unknown" and "better" not in rule:
         assert verdict(rule, settled) == told

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from loopgrid_query import schemas
 from loopgrid_query.replay.gate import evaluate, parse
 from loopgrid_query.replay.statistics import statistics
-from loopgrid_query.report_models import GateReport, Item, Method, Outcome
+from loopgrid_query.report_models import GateReport, Item, ItemOutcome, Method
 from loopgrid_query.reports.charts import Interval, Part, bars, intervals
 from loopgrid_query.reports.gate_junit import junit
 from loopgrid_query.reports.gate_markdown import MAX_DECISIONS, MAX_SPAN_CHARS, markdown, span
@@ -31,7 +31,12 @@ VOID = {"meta", "col"}
 
 
 def items(
-    count: int, outcome: Outcome, *, before: bool | None = None, after: bool | None = None, why: str = HOSTILE
+    count: int,
+    outcome: ItemOutcome,
+    *,
+    before: bool | None = None,
+    after: bool | None = None,
+    why: str = HOSTILE,
 ):
     return [
         Item(
@@ -60,15 +65,18 @@ def report_of(arm: list[Item], rule: str | None, control: list[Item] | None = No
 
 
 ARM = [
-    *items(6, Outcome.FIXED, before=False, after=True),
-    *items(1, Outcome.STILL_WRONG, before=False, after=False),
-    *items(1, Outcome.NEWLY_BROKEN, before=True, after=False),
-    *items(9, Outcome.UNCHANGED, before=True, after=True),
-    *items(2, Outcome.FAILED, before=False),
-    *items(1, Outcome.NOT_COMPARABLE),
-    *items(1, Outcome.CHANGED),
+    *items(6, ItemOutcome.FIXED, before=False, after=True),
+    *items(1, ItemOutcome.STILL_WRONG, before=False, after=False),
+    *items(1, ItemOutcome.NEWLY_BROKEN, before=True, after=False),
+    *items(9, ItemOutcome.UNCHANGED, before=True, after=True),
+    *items(2, ItemOutcome.FAILED, before=False),
+    *items(1, ItemOutcome.NOT_COMPARABLE),
+    *items(1, ItemOutcome.CHANGED),
 ]
-CONTROL = [*items(3, Outcome.FIXED, before=False, after=True), *items(1, Outcome.FAILED, before=False)]
+CONTROL = [
+    *items(3, ItemOutcome.FIXED, before=False, after=True),
+    *items(1, ItemOutcome.FAILED, before=False),
+]
 REPORTS = {
     "fail": report_of(ARM, "fixed >= 0.5 and newly_broken == 0", CONTROL),
     "pass": report_of(ARM, "fixed >= 0.5"),
@@ -144,7 +152,7 @@ def test_a_page_shows_verdict_clauses_conclusion_charts_and_every_decision():
 
 
 def test_a_page_of_too_many_decisions_says_how_many_are_left_out():
-    shown = page(report_of(items(MAX_ROWS + 5, Outcome.UNCHANGED, before=True, after=True, why=""), None))
+    shown = page(report_of(items(MAX_ROWS + 5, ItemOutcome.UNCHANGED, before=True, after=True, why=""), None))
 
     assert "5 more decisions are in the JSON" in shown
     assert len(shown) < 1_000_000
@@ -181,7 +189,7 @@ def test_in_junit_the_rule_alone_is_red_and_what_is_not_right_is_skipped_with_it
 
 @given(st.text(), st.text())
 def test_any_text_makes_xml_that_reads_and_a_page_that_closes(title, why):
-    report = report_of(items(1, Outcome.FAILED, before=False, why=why), "failed == 0", title=title)
+    report = report_of(items(1, ItemOutcome.FAILED, before=False, why=why), "failed == 0", title=title)
 
     ET.fromstring(junit(report).encode())  # noqa: S314 - our own output
     assert Page(page(report)).open == []
@@ -223,7 +231,7 @@ def test_a_code_span_is_one_line_and_ends_where_it_should(text):
 
 def test_markdown_fits_a_comment_however_many_decisions_there_are():
     said = markdown(
-        report_of(items(5000, Outcome.STILL_WRONG, before=False, after=False, why="x" * 9999), "better")
+        report_of(items(5000, ItemOutcome.STILL_WRONG, before=False, after=False, why="x" * 9999), "better")
     )
 
     assert len(said) < 60_000

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from loopgrid_query.compare import equality
 from loopgrid_query.errors import Invalid, NotInstalled
 from loopgrid_query.replay.statistics import item_of, needed, power, statistics
-from loopgrid_query.report_models import Item, Method, Outcome
+from loopgrid_query.report_models import Item, ItemOutcome, Method
 
 QUICK = Method(resamples=199)
 
@@ -22,13 +22,13 @@ QUICK = Method(resamples=199)
 def item(number: int, before: bool | None, after: bool | None, *, failed: bool = False) -> Item:
     """A corrected decision whose outcome follows from what is known."""
     if failed or before is None or after is None:
-        outcome = Outcome.FAILED if failed else Outcome.NOT_COMPARABLE
+        outcome = ItemOutcome.FAILED if failed else ItemOutcome.NOT_COMPARABLE
     else:
         outcome = {
-            (False, True): Outcome.FIXED,
-            (False, False): Outcome.STILL_WRONG,
-            (True, False): Outcome.NEWLY_BROKEN,
-            (True, True): Outcome.UNCHANGED,
+            (False, True): ItemOutcome.FIXED,
+            (False, False): ItemOutcome.STILL_WRONG,
+            (True, False): ItemOutcome.NEWLY_BROKEN,
+            (True, True): ItemOutcome.UNCHANGED,
         }[before, after]
     return Item(
         decision_id=f"d{number:05}",
@@ -50,7 +50,7 @@ def table(both_right: int, gained: int, lost: int, both_wrong: int) -> list[Item
     return [item(number, *pair) for number, pair in enumerate(pairs)]
 
 
-def without_truth(number: int, outcome: Outcome) -> Item:
+def without_truth(number: int, outcome: ItemOutcome) -> Item:
     return Item(decision_id=f"n{number:05}", outcome=outcome, truth=False)
 
 
@@ -140,7 +140,7 @@ def test_the_control_arm_is_the_baseline_and_measures_the_noise():
     """Five of ten wrong decisions come right when they are merely repeated: as good as the change."""
     arm, control = table(0, 6, 0, 4), table(0, 5, 0, 5)
     for repeat in control:
-        repeat.same = repeat.outcome is Outcome.STILL_WRONG
+        repeat.same = repeat.outcome is ItemOutcome.STILL_WRONG
     alone, beside = statistics(arm, method=QUICK), statistics(arm, control, QUICK)
 
     assert alone.conclusion.verdict == "better"
@@ -175,7 +175,7 @@ def test_open_pairs_make_no_loser_and_no_draw():
 
 
 def test_no_items_and_no_corrections_are_not_enough_data():
-    for arm in ([], [without_truth(0, Outcome.CHANGED), without_truth(1, Outcome.FAILED)]):
+    for arm in ([], [without_truth(0, ItemOutcome.CHANGED), without_truth(1, ItemOutcome.FAILED)]):
         found = statistics(arm, method=QUICK)
 
         assert found.conclusion.verdict == "not_enough_data"
@@ -230,7 +230,7 @@ arms = st.lists(st.tuples(known, known, st.booleans()), max_size=12)
 @given(arms, st.one_of(st.none(), arms), st.randoms())
 def test_denominators_ranges_and_order_whatever_happened(seen, repeated, chance):
     arm = [item(number, before, after, failed=failed) for number, (before, after, failed) in enumerate(seen)]
-    arm.append(without_truth(0, Outcome.CHANGED))
+    arm.append(without_truth(0, ItemOutcome.CHANGED))
     control = None
     if repeated is not None:
         control = [
@@ -304,20 +304,20 @@ WRONG, RIGHT = {"action": "wait"}, {"action": "refund"}
 def test_a_replay_that_did_not_run_to_an_end_is_failed_and_its_decision_was_wrong_all_the_same(status):
     found = item_of(record(WRONG), replay(status), None)
 
-    assert (found.outcome, found.truth, found.before, found.after) == (Outcome.FAILED, True, False, None)
+    assert (found.outcome, found.truth, found.before, found.after) == (ItemOutcome.FAILED, True, False, None)
 
 
 def test_a_replay_that_failed_is_failed_although_it_led_to_a_decision():
     found = item_of(record(WRONG), replay("failed"), record(RIGHT))
 
-    assert (found.outcome, found.after) == (Outcome.FAILED, None)
+    assert (found.outcome, found.after) == (ItemOutcome.FAILED, None)
 
 
 @pytest.mark.parametrize("status", ["pending", "running"])
 def test_a_replay_that_waits_or_runs_is_not_comparable(status):
     found = item_of(record(WRONG), replay(status), None)
 
-    assert (found.outcome, found.before) == (Outcome.NOT_COMPARABLE, False)
+    assert (found.outcome, found.before) == (ItemOutcome.NOT_COMPARABLE, False)
 
 
 @pytest.mark.parametrize(
@@ -332,16 +332,16 @@ def test_a_replay_that_waits_or_runs_is_not_comparable(status):
 def test_of_a_decision_that_failed_or_is_not_whole_nobody_can_say_whether_it_was_right(decision):
     found = item_of(decision, replay(), record(RIGHT))
 
-    assert (found.outcome, found.before, found.after) == (Outcome.NOT_COMPARABLE, None, None)
+    assert (found.outcome, found.before, found.after) == (ItemOutcome.NOT_COMPARABLE, None, None)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "outcome"),
     [
-        (WRONG, RIGHT, Outcome.FIXED),
-        (WRONG, WRONG, Outcome.STILL_WRONG),
-        (RIGHT, WRONG, Outcome.NEWLY_BROKEN),
-        (RIGHT, RIGHT, Outcome.UNCHANGED),
+        (WRONG, RIGHT, ItemOutcome.FIXED),
+        (WRONG, WRONG, ItemOutcome.STILL_WRONG),
+        (RIGHT, WRONG, ItemOutcome.NEWLY_BROKEN),
+        (RIGHT, RIGHT, ItemOutcome.UNCHANGED),
     ],
 )
 def test_a_verdict_is_that_of_a_comparison(before, after, outcome):
@@ -355,17 +355,17 @@ def test_without_a_correction_outputs_are_held_against_each_other_by_the_equalit
     left, right = record("Yes,  please", ground_truth=None), record("yes, please")
     loose = equality.parse({"text": "normalised", "ignore_case": True})
 
-    assert item_of(left, replay(), right).outcome is Outcome.CHANGED
+    assert item_of(left, replay(), right).outcome is ItemOutcome.CHANGED
     found = item_of(left, replay(), right, equality=loose)
-    assert (found.outcome, found.truth, found.before) == (Outcome.UNCHANGED, False, None)
+    assert (found.outcome, found.truth, found.before) == (ItemOutcome.UNCHANGED, False, None)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "outcome"),
     [
-        (None, RIGHT, Outcome.FIXED),
-        (RIGHT, None, Outcome.NEWLY_BROKEN),
-        (None, None, Outcome.STILL_WRONG),
+        (None, RIGHT, ItemOutcome.FIXED),
+        (RIGHT, None, ItemOutcome.NEWLY_BROKEN),
+        (None, None, ItemOutcome.STILL_WRONG),
     ],
 )
 def test_an_output_of_null_is_an_output(before, after, outcome):
