@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
@@ -93,6 +94,11 @@ def statement_check(app: ASGIApp) -> Check:
     return services.analytics.check
 
 
+def _operation_id(route: APIRoute) -> str:
+    """How generated clients call it: what it is about and what it does, as in ``decisions_get``."""
+    return "_".join([*map(str, route.tags[:1]), route.name])
+
+
 def create_app(
     ledger: Ledger,
     ingest: Ingest,
@@ -124,6 +130,7 @@ def create_app(
         version=version("loopgrid"),
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
+        generate_unique_id_function=_operation_id,
         responses=ANY_REFUSAL,
         # FastAPI's own pages load their files from elsewhere; see routes/pages.py.
         docs_url=None,

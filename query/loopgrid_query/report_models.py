@@ -195,7 +195,7 @@ class Gate(BaseModel):
 class GateReport(BaseModel):
     """An arm of replays: each decision, the numbers, and the rule they were held against."""
 
-    version: Literal[1] = REPORT_VERSION
+    version: int = Field(default=REPORT_VERSION, ge=REPORT_VERSION, le=REPORT_VERSION)
     title: str
     overrides: dict[str, Any] | None = Field(
         default=None, description="what was changed; null where the replays do not share it"
