@@ -70,13 +70,10 @@ def test_a_client_that_is_generated_from_the_description_reads_what_the_server_a
         assert "Unable to process schema" not in ran.stdout
         monkeypatch.syspath_prepend(str(tmp_path))
         generated = importlib.import_module("generated")
-        client = generated.Client(base_url=str(api.client.base_url).rstrip("/"))
-        listed = importlib.import_module("generated.api.decisions.decisions_list_decisions").sync(
-            client=client
-        )
-        got = importlib.import_module("generated.api.decisions.decisions_get").sync(
-            decision_id, client=client
-        )
+        calls = "generated.api.decisions.decisions_"
+        with generated.Client(base_url=str(api.client.base_url).rstrip("/")) as client:
+            listed = importlib.import_module(f"{calls}list_decisions").sync(client=client)
+            got = importlib.import_module(f"{calls}get").sync(decision_id, client=client)
 
     assert decision_id in {each.decision_id for each in listed.items}
     assert got.decision_id == decision_id
