@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from loopgrid_collector.decoding import Kind, append_of
 from loopgrid_collector.errors import CollectorError, ShuttingDown
-from loopgrid_collector.ledger.records import Entry
+from loopgrid_collector.ledger.records import Append, Entry
 from loopgrid_query import ids
 from loopgrid_query.errors import Invalid
+from loopgrid_query.replay import finishing
 from loopgrid_query.replay.finishing import Finisher
 from tests.support.ledgers import House, house
 from tests.support.spans import chat, traces
@@ -93,6 +95,22 @@ def test_an_end_whose_decision_cannot_be_stored_costs_the_others_nothing_and_lea
     assert [name for (name,) in found] == [f"rpl_{number}" for number in (1, 2, 5, 6, 7, 8)]
     assert it.count("decisions") == 6
     assert it.count("quarantine") == 0
+
+
+def test_a_mistake_of_ours_is_told_to_whom_it_strikes_and_the_others_are_stored(it, finisher, monkeypatch):
+    real = append_of
+
+    def mistaken(kind: Kind, *bodies: bytes) -> Append:
+        if any(b"ticket 3" in body for body in bodies):
+            raise RuntimeError("a mistake")
+        return real(kind, *bodies)
+
+    monkeypatch.setattr(finishing, "append_of", mistaken)
+    told = all_at_once(finisher, {number: traces(chat(number)) for number in range(1, 6)})
+
+    assert {number for number, error in told.items() if error is not None} == {3}
+    assert "it is logged" in str(told[3])
+    assert it.count("decisions") == 4
 
 
 def test_an_end_that_is_said_twice_leads_to_one_decision(it, finisher):

@@ -127,6 +127,9 @@ class Finisher:
             append = append_of(Kind.TRACES, *(end.span for end in ends))
         except Undecodable as error:
             raise Invalid(f"The decision cannot be stored: {error}") from error
+        except Exception as error:
+            _log.exception("A result could not be decoded because of a mistake in LoopGrid.")
+            raise Invalid("The decision cannot be stored: a mistake here, it is logged.") from error
         if append.refused:
             raise Invalid(f"The decision cannot be stored: {append.refused[0].reason}")
         receipt = self._ingest.append_blocking(
