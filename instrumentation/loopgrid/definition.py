@@ -22,6 +22,7 @@ from loopgrid.span import model_attributes, prompt_attributes
 ATTRIBUTE: Final = "__loopgrid_definition__"
 """Where a decorated function carries its definition."""
 
+_BY_PLACE: Final = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
 _ANY: Final = re.compile(r"\bAny\b")
 _CONTAINERS: Final = frozenset(
     {"list", "dict", "tuple", "set", "frozenset", "object", "List", "Dict", "Tuple", "Set"}
@@ -40,7 +41,16 @@ class Definition:
         provenance: which source the function is.
     """
 
-    __slots__ = ("_vague", "decision_type", "function", "name", "provenance", "receiver", "signature")
+    __slots__ = (
+        "_positional",
+        "_vague",
+        "decision_type",
+        "function",
+        "name",
+        "provenance",
+        "receiver",
+        "signature",
+    )
 
     def __init__(self, function: Callable[..., Any], decision_type: str) -> None:
         self.function = function
@@ -49,6 +59,12 @@ class Definition:
         self.signature = inspect.signature(function)
         self.receiver = _receiver(function, self.signature)
         self.provenance = Provenance(function)
+        # Binding such a call needs no signature, and costs a seventh.
+        self._positional = (
+            tuple(self.signature.parameters)
+            if all(parameter.kind in _BY_PLACE for parameter in self.signature.parameters.values())
+            else None
+        )
         self._vague = frozenset(
             name for name, parameter in self.signature.parameters.items() if _is_vague(parameter.annotation)
         )
@@ -72,12 +88,17 @@ class Definition:
         if arguments is None:
             attributes[Key.DECISION_INPUT] = self._unbound(args, kwargs, limits, opening)
             return opening
-        prompt = next((name for name, value in arguments.items() if issubclass(type(value), Prompt)), None)
+        prompt = model = None
+        for name, value in arguments.items():
+            kind = type(value)
+            if prompt is None and issubclass(kind, Prompt):
+                prompt = name
+            elif model is None and issubclass(kind, Model):
+                model = name
         if prompt is not None:
             opening.prompt = arguments.pop(prompt).facts
             attributes[Key.PROMPT_ARGUMENT] = prompt
             attributes.update(prompt_attributes(opening.prompt, limits, opening.losses))
-        model = next((name for name, value in arguments.items() if issubclass(type(value), Model)), None)
         if model is not None:
             attributes[Key.MODEL_ARGUMENT] = model
             attributes.update(_model_attributes(arguments.pop(model), limits, opening))
@@ -124,14 +145,18 @@ class Definition:
         self, args: tuple[object, ...], kwargs: Mapping[str, object], opening: Opening
     ) -> dict[str, Any] | None:
         """The arguments by name without the receiver; None where they do not fit."""
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError:
-            # The call is about to fail with Python's own TypeError; until then this is what is known of it.
-            opening.losses.note("input", "not_bound")
-            return None
-        bound.apply_defaults()
-        arguments = dict(bound.arguments)
+        arguments: dict[str, Any]
+        if not kwargs and self._positional is not None and len(args) == len(self._positional):
+            arguments = dict(zip(self._positional, args, strict=True))
+        else:
+            try:
+                bound = self.signature.bind(*args, **kwargs)
+            except TypeError:
+                # The call is about to fail with Python's own TypeError; until then this is what is known.
+                opening.losses.note("input", "not_bound")
+                return None
+            bound.apply_defaults()
+            arguments = dict(bound.arguments)
         if self.receiver is not None and arguments.pop(self.receiver, None) is not None:
             opening.losses.note(f"input.{self.receiver}", "not_captured")
         return arguments
