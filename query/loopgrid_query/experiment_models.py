@@ -134,7 +134,9 @@ class Estimate(BaseModel):
     unknown_usage: int = Field(description="items whose decision does not say what it used")
     cost_usd: float | None = Field(description="null where no item has a known price")
     unpriced: int = Field(description="items without a known price; their cost is not in `cost_usd`")
-    seconds: float | None = Field(description="at the asked concurrency; null where no duration is known")
+    seconds: float | None = Field(
+        description="at the asked concurrency, within the providers' limits; null where no duration is known"
+    )
     refused: list[RefusedShare] = Field(description="items that nothing can run; they need none of the above")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from loopgrid_query.queries import Row
 from loopgrid_query.records import Record
+from loopgrid_query.replay.providers import Provider
 
 _PER_MILLION = 1e6
 _MS_PER_S = 1000.0
@@ -171,13 +172,33 @@ class Sum:
             cost_usd,
         )
 
-    def estimate(self, concurrency: int, refused: Counter[str]) -> Record:
-        """The estimate of an experiment of which these are the items that can run."""
-        seconds = None
-        if self.durations:
-            missing = self.items - len(self.durations)
-            total = sum(self.durations)
-            seconds = (total + missing * total / len(self.durations)) / concurrency
+    def seconds(self, concurrency: int) -> float | None:
+        """How long all of them take, so many at once; None where no duration is known."""
+        if not self.durations:
+            return None
+        missing = self.items - len(self.durations)
+        total = sum(self.durations)
+        return (total + missing * total / len(self.durations)) / concurrency
+
+    def least_seconds(self, provider: Provider) -> float:
+        """How long a provider's limits make them take, at least."""
+        limited = [(self.calls, provider.requests_per_minute), (self.tokens, provider.tokens_per_minute)]
+        least = [60.0 * count / most for count, most in limited if most is not None]
+        if provider.concurrency is not None:
+            least.append(self.seconds(provider.concurrency) or 0.0)
+        return max(least, default=0.0)
+
+    def estimate(self, concurrency: int, refused: Counter[str], least_s: float) -> Record:
+        """The estimate of an experiment of which these are the items that can run.
+
+        Args:
+            concurrency: how many at once.
+            refused: how many cannot run, by the reason.
+            least_s: what providers' limits make it take.
+        """
+        seconds = self.seconds(concurrency)
+        if least_s:
+            seconds = max(seconds or 0.0, least_s)
         return {
             "items": self.items + refused.total(),
             "calls": self.calls,

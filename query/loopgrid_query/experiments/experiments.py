@@ -22,9 +22,10 @@ from loopgrid_query.models import given
 from loopgrid_query.queries import Reader, Row
 from loopgrid_query.records import Record, decision_record, parsed
 from loopgrid_query.replay import overrides as grammar
-from loopgrid_query.replay.executors import OPEN, Status
+from loopgrid_query.replay.executors import OPEN, Executor, Status
 from loopgrid_query.replay.prompts import SeenPrompts
 from loopgrid_query.replay.replays import Fork, Replays
+from loopgrid_query.replay.request import provider_of
 
 _AT_ONCE: Final = 200
 """Decisions read at once."""
@@ -207,6 +208,7 @@ class Experiments:
         prices = Prices(self._reader.rows("experiment_prices", {}))
         prompts = SeenPrompts(self._reader, remembers=True)
         needed, refused = Sum(), Counter[str]()
+        of_provider: dict[str, Sum] = {}
         arms: dict[str, list[Mapping[str, Any]]] = {}
         for item in items_of("exp", members, self._control_share(request)):
             changed: Mapping[str, Any] = request.overrides if item.arm == CHANGE else {}
@@ -217,9 +219,14 @@ class Experiments:
                 chosen, _ = self._replays.planned(fork, prompts)
                 if chosen.status is Status.REFUSED:
                     refused[chosen.reason or ""] += 1
-                else:
-                    needed.add(need_of(row, overrides, prices))
-        return needed.estimate(request.concurrency, refused)
+                    continue
+                need = need_of(row, overrides, prices)
+                needed.add(need)
+                if chosen.executor is Executor.MODEL:
+                    of_provider.setdefault(provider_of(original, overrides), Sum()).add(need)
+        known = self._replays.models.providers
+        least_s = [asked.least_seconds(known[name]) for name, asked in of_provider.items() if name in known]
+        return needed.estimate(request.concurrency, refused, max(least_s, default=0.0))
 
     def _originals(self, members: Sequence[str]) -> Iterator[tuple[Record, Row]]:
         for start in range(0, len(members), _AT_ONCE):

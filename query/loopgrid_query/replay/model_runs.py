@@ -95,7 +95,11 @@ class _NotFound:
 
 
 class ModelRuns:
-    """Model calls of the replays of one ledger. Threads may share it."""
+    """Model calls of the replays of one ledger. Threads may share it.
+
+    Attributes:
+        providers: whom it may ask, by name.
+    """
 
     def __init__(
         self,
@@ -117,7 +121,7 @@ class ModelRuns:
         self._reader = reader
         self._decisions = decisions
         self._lifecycle = lifecycle
-        self._providers = providers
+        self.providers: Final = providers
         self._stopping = threading.Event()
         # Half of them may record while the others ask.
         self._pool = ThreadPoolExecutor(2 * limit, thread_name_prefix="model-replay")
@@ -160,7 +164,7 @@ class ModelRuns:
 
     def start(self) -> None:
         """Take up what waits. The library is loaded where there is somebody to ask."""
-        if self._providers and calling.installed():
+        if self.providers and calling.installed():
             self._caller = Caller()
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
@@ -206,10 +210,10 @@ class ModelRuns:
             Unsendable: nothing would.
         """
         name = provider_of(decision, overrides)
-        provider = self._providers.get(name)
+        provider = self.providers.get(name)
         request = request_of(decision, overrides, provider.protocol if provider else protocol_of(name))
         if provider is None:
-            there = ", ".join(sorted(self._providers)) or "none"
+            there = ", ".join(sorted(self.providers)) or "none"
             raise Unsendable(
                 f"The server has no provider {name!r} (it has {there}): put [{name}] into the file that "
                 f"{VARIABLE} names."

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from loopgrid_query.experiments.estimates import Need, Prices, Sum, need_of
 from loopgrid_query.experiments.state import CHANGE, CONTROL, MAX_FAILED_IN_A_ROW, Run, items_of
+from loopgrid_query.replay.providers import Provider
 
 MEMBERS = [f"{number:032x}-{number:016x}" for number in range(1, 41)]
 
@@ -194,8 +195,36 @@ def test_a_sum_counts_what_nobody_knows():
     total = Sum()
     total.add(Need(1, 10, 5, 0.5, 2.0))
     total.add(Need())
-    told = total.estimate(2, Counter({"no function": 3}))
+    told = total.estimate(2, Counter({"no function": 3}), 0.0)
 
     assert (told["items"], told["unknown_usage"], told["unpriced"], told["cost_usd"]) == (5, 1, 1, 0.5)
     assert told["seconds"] == 2.0
     assert told["refused"] == [{"reason": "no function", "items": 3}]
+
+
+@pytest.mark.parametrize(
+    ("limits", "least_s"),
+    [
+        ({}, 0.0),
+        ({"requests_per_minute": 30}, 20.0),
+        ({"tokens_per_minute": 600}, 15.0),
+        ({"concurrency": 2}, 10.0),
+        ({"requests_per_minute": 30, "tokens_per_minute": 60, "concurrency": 1}, 150.0),
+    ],
+)
+def test_limits_of_a_provider_say_how_long_it_takes_at_least(limits, least_s):
+    total = Sum()
+    for _ in range(10):
+        total.add(Need(1, 10, 5, None, 2.0))
+    provider = Provider("openai", "openai", "http://there", **limits)
+
+    assert total.least_seconds(provider) == least_s
+    assert total.estimate(10, Counter(), least_s)["seconds"] == max(2.0, least_s)
+
+
+def test_without_a_known_duration_a_providers_limits_are_all_that_is_known_of_the_time():
+    total = Sum()
+    total.add(Need(1, 10, 5))
+
+    assert total.estimate(10, Counter(), 0.0)["seconds"] is None
+    assert total.estimate(10, Counter(), 3.0)["seconds"] == 3.0
