@@ -65,7 +65,8 @@ def test_a_killed_experiment_goes_on_by_itself_and_repeats_no_finished_call(
 
     assert done.status == "completed"
     assert done.progress.completed + done.progress.failed == ITEMS
-    assert len(failed) <= 4 * len(kills), "only what was under way at a kill"
+    # As many again may have been answered and not be on record yet.
+    assert len(failed) <= 2 * 4 * len(kills), "only what was under way at a kill"
     assert all("may have been charged" in item.why for item in failed)
     assert whole.progress.completed == ITEMS
     once = {number for number, times in answers.items() if times == 1}
