@@ -71,6 +71,7 @@ class Run:
         retries: failed replays that are to run once more.
         open: what is under way, with what it is expected to need.
         answered: of these, those that have run and are being recorded.
+        interrupted: of these, those that the end of another server may have interrupted.
         counts: settled items by status.
         used: what settled items have used.
         unread: results whose usage was not read yet, with what they were expected to need.
@@ -90,6 +91,7 @@ class Run:
     retries: deque[str] = field(default_factory=deque)
     open: dict[str, Need | None] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
+    interrupted: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     used: Sum = field(default_factory=Sum)
     unread: dict[str, Need | None] = field(default_factory=dict)
@@ -128,6 +130,10 @@ class Run:
             self.unread[result_id] = need
         self.counts[status] += 1
         self.settled_here += 1
+        if replay_id in self.interrupted:
+            # That they failed says nothing about those to come.
+            self.interrupted.remove(replay_id)
+            return True
         self.failed_in_a_row = self.failed_in_a_row + 1 if status == "failed" else 0
         if self.failed_in_a_row >= MAX_FAILED_IN_A_ROW and self.stopping is None:
             self.stopping = (
@@ -226,6 +232,7 @@ class Run:
             self.known.add(replay_id)
             if row["status"] in open_statuses:
                 self.open[replay_id] = None
+                self.interrupted.add(replay_id)
                 continue
             self.counts[row["status"]] += 1
             if row["result_decision_id"] is not None:

@@ -137,6 +137,18 @@ def test_failures_in_a_row_stop_it_and_one_that_completes_between_them_does_not(
     assert other.stopping is not None
 
 
+def test_what_the_end_of_a_server_interrupted_is_no_failure_in_a_row():
+    state = run({}, concurrency=40)
+    rows = [{"replay_id": item.replay_id, "status": "running"} for item in state.items]
+    state.recover(rows, frozenset({"running"}))
+    for item in state.items:
+        assert state.settle(item.replay_id, "failed")
+
+    assert state.stopping is None
+    assert state.counts["failed"] == 40 > MAX_FAILED_IN_A_ROW
+    assert state.finished
+
+
 def test_what_was_asked_for_before_is_passed_over_and_its_failures_can_be_counted():
     state = run({})
     rows: list[dict[str, Any]] = [
