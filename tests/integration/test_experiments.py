@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from loopgrid import LoopGrid
@@ -463,3 +464,25 @@ def test_a_schedule_that_cannot_be_meant_is_refused(desk):
     wrong = desk.command("experiment", "schedule", "nightly", "--cohort", "canaries", "--every", "daily")
     assert wrong.returncode == 2
     assert "write 15m, 6h, 1d or 2w" in wrong.stderr
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_experiment(desk):
+    record(desk.server, range(1, 4))
+    held = threading.Event()
+    desk.stub.always(lambda asked: replace(reads_tickets(asked), held=held))
+    environ = without_settings(os.environ) | {"LOOPGRID_ENDPOINT": desk.server.api, "TERM": "xterm"}
+    words = ["experiment", "run", "--filter", "model=gpt-5-mini", "--control-share", "0"]
+    run = pexpect.spawn(COMMAND, words, env=environ, encoding="utf-8", timeout=60, dimensions=(40, 200))
+    # Its progress bar stands where it waits.
+    run.expect("replaying")
+    run.sendintr()
+    run.expect("no longer waiting")
+    run.expect(pexpect.EOF)
+    run.close()
+    (experiment,) = desk.grid.list_experiments().experiments
+    held.set()
+
+    assert run.exitstatus == 2
+    assert experiment.status == "running"
+    assert f"loopgrid experiment cancel {experiment.experiment_id}" in run.before.replace("\r\n", " ")
+    assert ended(desk.grid, experiment.experiment_id).progress.completed == 3
