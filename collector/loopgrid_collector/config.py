@@ -100,7 +100,8 @@ class CollectorConfig:
         duckdb_memory: DuckDB's memory limit, in its own notation.
         duckdb_threads: DuckDB's worker threads; more than one makes small commits cost more, not less
             (docs/adr/0003).
-        checkpoint_wal_bytes: size of the write-ahead log at which it is folded into the file.
+        checkpoint_wal_bytes: size of the write-ahead log at which it is folded into the file, where its rows
+            have not filled a row group before.
         checkpoint_idle_s: seconds without anything to store after which the log is folded, whatever its size.
         min_free_bytes: free space on the ledger's disk below which nothing more is taken, so that what was
             acknowledged can still be folded and attested.

@@ -7,7 +7,7 @@ Laws:
 
 * A future resolves with the ledger's receipt for its own request, or with the reason why there is none.
 * A body that cannot be decoded costs no other request anything: then each is decoded alone. So is one that
-  ends the process that decodes it.
+  ends the process that decodes it, where that is another one: large requests, and small ones that are few.
 * The ledger is told of every request before it is decoded, so that it can wait for what is about to come.
 """
 

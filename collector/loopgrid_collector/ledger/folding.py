@@ -38,7 +38,7 @@ class RowGroups:
         )
 
     def add(self, appends: Sequence[Append]) -> None:
-        """They were committed."""
+        """They were handed to a commit. One that fails makes the next fold come early, and nothing else."""
         for name, rows in _rows_of(appends).items():
             if rows < self._most:
                 self._rows[name] += rows

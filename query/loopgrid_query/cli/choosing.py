@@ -73,7 +73,6 @@ ControlShare = Annotated[
 
 _AGO: Final = re.compile(r"(\d{1,6})([mhdw])")
 _SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LOOK_S: Final = 0.5
 
 
@@ -89,7 +88,7 @@ def moment(words: str | None, option: str) -> str | None:
     if ago is None:
         return words
     try:
-        return format_instant(datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
+        return format_instant(datetime.now(UTC) - timedelta(seconds=seconds(words, option)))
     except OverflowError as error:
         raise CliError(f"{option} {words} is further back than there are dates.") from error
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from loopgrid_collector.errors import CollectorError
 from loopgrid_collector.ingest import Ingest
 from loopgrid_collector.ledger.records import Entry
@@ -166,27 +168,26 @@ class Schedules:
             _log.warning("schedules wait for the ledger: %s", trouble)
 
     def _begin(self, schedule_id: str, scheduled: _Scheduled) -> None:
+        with self._lock:
+            if schedule_id not in self._loaded():
+                # Stopped since it was found to be due.
+                return
         body = scheduled.body
         if scheduled.last is not None and self._experiments.is_running(scheduled.last):
             scheduled.trouble = f"the run before, {scheduled.last}, was still running"
             _log.warning("schedule %s left out a run: %s", schedule_id, scheduled.trouble)
             scheduled.due_s = self._clock() + body["every_s"]
             return
-        request = ExperimentRequest.model_validate(
-            {
-                "name": body["name"],
-                "cohort": body["cohort_id"],
-                "overrides": {},
-                "executor": body["executor"],
-                "control_share": 1.0,
-                "concurrency": body["concurrency"],
-                "budget": body["budget"],
-                "equality": body["equality"],
-            }
-        )
+        asked = {
+            **{name: body[name] for name in ("name", "executor", "concurrency", "budget", "equality")},
+            "cohort": body["cohort_id"],
+            "overrides": {},
+            "control_share": 1.0,
+        }
         try:
+            request = ExperimentRequest.model_validate(asked)
             made, _ = self._experiments.create(request, scheduled.by, schedule_id=schedule_id)
-        except (CollectorError, QueryError) as error:
+        except (CollectorError, QueryError, ValidationError) as error:
             scheduled.due_s = self._clock() + min(_AGAIN_S, body["every_s"])
             scheduled.trouble = str(error)
             _log.error("schedule %s could not run: %s", schedule_id, error)
