@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,6 +159,42 @@ def test_grpc_serves_the_renewed_certificate_too(papers: Papers):
         assert export(stranger.channel(doors.addresses.otlp_grpc)) == b""
 
 
+def test_an_authority_that_was_taken_away_is_trusted_no_longer(papers: Papers):
+    tls = Tls.of(CollectorConfig(**papers.settings(mutual=True)))
+    assert tls is not None
+    client = papers.context(papers.authority.issue_cert("sender"))
+    assert served(tls, papers, client) is not None
+
+    trustme.CA().cert_pem.write_to_path(str(papers.folder / "ca.pem"))
+
+    assert tls.reload()
+    with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+        served(tls, papers, client)
+
+
+def test_no_handshake_fails_while_files_are_taken_up(papers: Papers):
+    tls = Tls.of(CollectorConfig(**papers.settings()))
+    assert tls is not None
+    done = threading.Event()
+
+    def renew() -> int:
+        taken = 0
+        try:
+            for turn in range(2_000):
+                for file in ("cert.pem", "key.pem"):
+                    os.utime(papers.folder / file, ns=(turn, turn))
+                taken += tls.reload()
+        finally:
+            done.set()
+        return taken
+
+    with ThreadPoolExecutor(1) as pool:
+        renewing = pool.submit(renew)
+        while not done.is_set():
+            assert served(tls, papers)
+        assert renewing.result() == 2_000
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -183,10 +222,10 @@ def test_a_file_that_is_missing_or_is_none_stops_the_start(papers: Papers, spoil
         asyncio.run(Server(config, None).start())
 
 
-def served(tls: Tls, papers: Papers) -> bytes | None:
+def served(tls: Tls, papers: Papers, context: ssl.SSLContext | None = None) -> bytes | None:
     """The certificate that a handshake with the context shows."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = papers.context().wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
+    client = (context or papers.context()).wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
     server = tls.context.wrap_bio(to_server, to_client, server_side=True)
     for side in (client, server, client, server):
         try:

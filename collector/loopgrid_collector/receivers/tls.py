@@ -1,7 +1,7 @@
 """TLS of all three ports, from the same PEM files, at least version 1.2, with client certificates if asked.
 
-Replaced files are taken up at the next handshake: by gRPC all of them, by HTTP certificate and key, and
-authorities of clients that were added; taking an authority away needs a restart there.
+Replaced files are taken up whole, at the next handshake, by all ports. A context in use is never changed:
+while OpenSSL loads a certificate and its key into one, a handshake there finds one without the other.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Tls:
     key: Path
     client_ca: Path | None
     context: ssl.SSLContext = field(init=False)
+    """What listeners are given, for good; each handshake then goes on with the newest."""
+    _newest: ssl.SSLContext = field(init=False)
     _seen: tuple[object, ...] = field(init=False, default=())
     _pems: tuple[bytes, bytes, bytes | None] = field(init=False, default=(b"", b"", None))
 
@@ -52,7 +54,9 @@ class Tls:
         tls = cls(Path(config.tls_cert_file), Path(config.tls_key_file), ca)
         try:
             tls._seen = tls._stamps()
+            tls._newest, tls._pems = tls._new_context(), tls._read()
             tls.context = tls._new_context()
+            tls.context.sni_callback = tls._hand_over
         except (OSError, ValueError) as error:
             raise Misconfigured(
                 f"TLS cannot be set up: {_told(error)}. Look at tls_cert_file {str(tls.cert)!r}, "
@@ -73,12 +77,13 @@ class Tls:
             stamps = self._stamps()
             if stamps == self._seen:
                 return False
-            self._new_context()  # tried apart first: half a change must not reach the one in use
-            self._load(self.context)
+            context, pems = self._new_context(), self._read()
+            if stamps != self._stamps():
+                return False  # still being written: the next look takes them
         except (OSError, ValueError) as error:
             _log.warning("The TLS files changed and cannot be used, the old ones stay: %s", _told(error))
             return False
-        self._seen = stamps
+        self._newest, self._pems, self._seen = context, pems, stamps
         _log.info("The TLS files changed and are in use.")
         return True
 
@@ -93,15 +98,19 @@ class Tls:
         context.set_alpn_protocols(["http/1.1"])
         if self.client_ca:
             context.verify_mode = ssl.CERT_REQUIRED
-        self._load(context)
-        return context
-
-    def _load(self, context: ssl.SSLContext) -> None:
+            context.num_tickets = 0  # who resumes shows no certificate again
         context.load_cert_chain(self.cert, self.key, password=_encrypted)
         if self.client_ca:
             context.load_verify_locations(self.client_ca)
+        return context
+
+    def _read(self) -> tuple[bytes, bytes, bytes | None]:
         ca = self.client_ca.read_bytes() if self.client_ca else None
-        self._pems = (self.key.read_bytes(), self.cert.read_bytes(), ca)
+        return self.key.read_bytes(), self.cert.read_bytes(), ca
+
+    def _hand_over(self, handshake: ssl.SSLObject, _name: str | None, _of: ssl.SSLContext) -> None:
+        # OpenSSL calls this for handshakes that name no server, too.
+        handshake.context = self._newest
 
     def _grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
         key, cert, ca = self._pems
