@@ -107,6 +107,8 @@ class CollectorConfig:
             acknowledged can still be folded and attested.
         row_group_rows: rows of one DuckDB row group; commits of at least that many rows bypass the
             write-ahead log (docs/adr/0003).
+        reopen_rows: rows written after which the file is closed and opened again, in a moment when nobody
+            reads, to give back the memory that DuckDB keeps of what it wrote; 0 for never (docs/adr/0022).
         forward: base URL of an OTLP/HTTP endpoint that gets what was received, after it is stored;
             empty for none.
         forward_headers: headers for that endpoint, ``name=value`` with commas between them and
@@ -160,6 +162,7 @@ class CollectorConfig:
     checkpoint_idle_s: float = 30.0
     min_free_bytes: int = 256 * 2**20
     row_group_rows: int = 2048
+    reopen_rows: int = 1_000_000
     forward: str = ""
     forward_headers: str = dataclasses.field(default="", repr=False)
     forward_queue_bytes: int = 64 * 2**20

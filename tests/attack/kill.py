@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +46,7 @@ _EXPORTS: Final = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
 }
-COMMITS_A_LOOK: Final = 200
+COMMITS_A_LOOK: Final = 50
 _SPANS: Final = (
     "SELECT span_id, trace_id, attributes->>'attack.number' AS said FROM spans "
     "WHERE commit_id > {0} AND commit_id <= {1}"
@@ -159,8 +159,9 @@ def grpc_sender(server: RunningServer) -> Iterator[Send]:
 class Attack:
     """One ledger under attack."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, settings: Mapping[str, str] | None = None) -> None:
         """Nothing runs yet."""
+        self._settings = settings
         self.folder = folder
         self.book = Book()
         self._rng = random.Random(seed)
@@ -169,7 +170,7 @@ class Attack:
 
     def round(self) -> None:
         """Start, check what the last round left, send, kill."""
-        server = start_server(self.folder)
+        server = start_server(self.folder, environ=self._settings)
         try:
             self.check(server)
             self._send_until_killed(server)
@@ -182,7 +183,7 @@ class Attack:
         Raises:
             AttackError: something was lost, doubled, invented or spoilt.
         """
-        server = start_server(self.folder)
+        server = start_server(self.folder, environ=self._settings)
         try:
             with http_sender(server) as send:
                 while self.book.unanswered:
@@ -283,6 +284,8 @@ def _rows(server: RunningServer, query: str) -> list[dict[str, str]]:
     )
     if answer.status != 200:
         raise AttackError(f"SQL is answered {answer.status}: {answer.data[:500]!r}")
+    if answer.headers["LoopGrid-Truncated"] != "false":
+        raise AttackError("a look goes beyond the rows that the server answers with; lower COMMITS_A_LOOK")
     return list(csv.DictReader(io.StringIO(answer.data.decode())))
 
 
@@ -291,10 +294,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--reopen-rows", type=int, help="rows after which the server opens its file anew")
     options = parser.parse_args()
+    settings = None if options.reopen_rows is None else {"LOOPGRID_REOPEN_ROWS": str(options.reopen_rows)}
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kill-") as folder:
-        attack = Attack(Path(folder), options.seed)
+        attack = Attack(Path(folder), options.seed, settings)
         try:
             for number in range(1, options.rounds + 1):
                 attack.round()

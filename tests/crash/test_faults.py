@@ -203,17 +203,16 @@ def test_a_checkpoint_fails(tmp_path: Path, after: bool, error: type[Exception])
 
 def test_the_ledger_cannot_be_opened_again_for_a_while(tmp_path: Path) -> None:
     """Refusals meanwhile, for writers and readers; then it resumes without a restart."""
-    with house(tmp_path) as it:
+    with house(tmp_path) as it, it.ledger.cursor() as reader:
         it.ingest.traces_blocking(traces(chat(1)))
-        reader = it.ledger.cursor()
         head = (tmp_path / (FILE + ".head")).read_bytes()
         (tmp_path / (FILE + ".head")).write_bytes(b"damaged")
         break_once(it, "INSERT INTO store.spans", duckdb.FatalException("injected"), after=True)
         for _ in range(3):
             with pytest.raises(StorageTrouble):
                 it.ingest.traces_blocking(traces(chat(2)))
-        with pytest.raises(StorageTrouble):
-            it.ledger.cursor()
+        with pytest.raises(StorageTrouble), it.ledger.cursor():
+            pass
         with pytest.raises(duckdb.ConnectionException):
             reader.execute("SELECT 1")
         assert not it.ledger.usable

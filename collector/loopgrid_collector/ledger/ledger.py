@@ -31,7 +31,6 @@ import os
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -48,6 +47,7 @@ from loopgrid_collector.ledger.commit import Commit
 from loopgrid_collector.ledger.folding import RowGroups
 from loopgrid_collector.ledger.measures import Measures, Standing
 from loopgrid_collector.ledger.opening import CATALOG, Door, Opened, open_ledger
+from loopgrid_collector.ledger.readers import Readers
 from loopgrid_collector.ledger.records import Append, Receipt
 from loopgrid_collector.ledger.snapshot import Extent, wal_of
 from loopgrid_collector.ledger.statements import QUERIES
@@ -57,6 +57,10 @@ _log = logging.getLogger(__name__)
 
 WORTH_WAITING_BYTES: Final = 256 * 2**10
 """Bytes of requests being decoded from which a small commit waits for them."""
+
+_PATIENCE_S: Final = 0.1
+_OFTEN: Final = 8
+"""How often, at least, a refresh is tried again before as much again is written."""
 
 _TELLING: Final = (OSError, duckdb.OperationalError, duckdb.FatalException, duckdb.TransactionException)
 """Errors whose text speaks of files and limits, never of what is stored."""
@@ -107,10 +111,10 @@ class Ledger:
         self._announcements = itertools.count(1)
         self._coming: dict[int, int] = {}
         self._trouble: str | None = None
-        # A dead handle is set aside under this lock, so that no reader takes a cursor from it.
-        self._handle = threading.Lock()
+        # A handle is set aside under their lock, so that no reader takes a cursor from a dead one.
+        self._readers = Readers(self._cursor)
         self._lost = False
-        self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+        self._rows_until_fresh = config.reopen_rows
         self._put_off_wal_bytes = 0
         self._row_groups = RowGroups(config.row_group_rows)
         # The writer has it while it commits and checkpoints; whoever has it sees a ledger at rest.
@@ -149,8 +153,7 @@ class Ledger:
 
     def standing(self) -> Standing:
         """Sizes and the newest commit, as they are now."""
-        opened = self._opened
-        file = opened.path
+        opened, file = self._opened, self._opened.path
         return Standing(
             usable=self.usable,
             commit_id=opened.head.commit_id,
@@ -202,17 +205,10 @@ class Ledger:
         free = _free_bytes(self._opened.path.parent)
         if free is not None and free < self._config.min_free_bytes:
             self.measures.count("refused_low_space")
-            self._trouble = (
-                f"The ledger's disk has only {free} bytes left, so nothing is taken. Free some space, or "
-                "lower LOOPGRID_MIN_FREE_BYTES."
-            )
             self._say(logging.ERROR, "Refusing what arrives: %d bytes are free, below min_free_bytes.", free)
-            future.set_exception(
-                StorageTrouble(
-                    f"The ledger's disk has only {free} bytes left; nothing of this request is stored. Free "
-                    "some space, or lower LOOPGRID_MIN_FREE_BYTES, and send it again."
-                )
-            )
+            trouble = _too_little_space(free)
+            self._trouble = str(trouble)
+            future.set_exception(trouble)
             return future
         with self._door:
             if self._closed:
@@ -222,19 +218,21 @@ class Ledger:
             self._queue.put(_Waiting(append, future))
         return future
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A reader on the live ledger, on the public views. Close it, or use it as a context manager.
+    @contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A reader on the live ledger, on the public views, until the block ends.
 
         Raises:
             StorageTrouble: the storage failed and does not work again yet.
         """
-        with self._handle:
-            if self._lost:
-                raise StorageTrouble("The ledger's storage does not work at the moment; ask again later.")
-            cursor = self._opened.connection.cursor()
-            self._cursors.add(cursor)
-        cursor.execute(f"USE {CATALOG}")
-        return cursor
+        with self._readers.reading() as cursor:
+            cursor.execute(f"USE {CATALOG}")
+            yield cursor
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        if self._lost:
+            raise StorageTrouble("The ledger's storage does not work at the moment; ask again later.")
+        return self._opened.connection.cursor()
 
     @contextmanager
     def copying(self) -> Iterator[tuple[Extent, Callable[[], bool]]]:
@@ -260,11 +258,7 @@ class Ledger:
 
     def interrupt_readers(self) -> None:
         """End the statements of all readers: nobody waits for them any more, and a stop must not either."""
-        with self._handle:
-            for cursor in list(self._cursors):
-                # One that is closed already runs nothing.
-                with suppress(duckdb.ConnectionException):
-                    cursor.interrupt()
+        self._readers.interrupt()
 
     def close(self) -> None:
         """Commit what was handed in, fold the log into the file, and let go of it."""
@@ -274,7 +268,7 @@ class Ledger:
             self._closed = True
             self._queue.put(None)
         self._writer.join()
-        self._end_door()
+        _end(self._door_of_duckdb, self._opened)
         if not self._lost:
             try:
                 self._heads.attest(self._opened.head)
@@ -308,6 +302,7 @@ class Ledger:
                 # The next commit is likely to be as large, and nobody waits for it yet.
                 self._fold_before(appends)
                 self._checkpoint_if_larger_than(self._config.checkpoint_wal_bytes)
+                self._refresh(sum(append.rows for append in appends))
 
     def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
         """What shares one commit; False once the end was seen.
@@ -417,34 +412,58 @@ class Ledger:
         process's lock on the file with it, as POSIX locks go.
         """
         self._say(logging.ERROR, "The database handle is lost (%s); opening the ledger again.", told(cause))
-        with self._handle:
+        with self._readers.handle:
             self._lost = True
             self._trouble = "The database handle was lost and is opened again; look at the server's log."
-            for cursor in list(self._cursors):
-                cursor.close()
-            self._cursors.clear()
-            self._end_door()
+            self._readers.cut_off()
+            _end(self._door_of_duckdb, self._opened)
             self._opened.connection.close()
-
-    def _end_door(self) -> None:
-        if self._door_of_duckdb is not None:
-            self._door_of_duckdb.end(self._opened.connection)
 
     def _ready(self) -> bool:
         """Whether there is a live handle. A lost one is replaced here, as soon as that can be done."""
         if not self._lost:
             return True
+        if self._reopened():
+            self.measures.count("reopened")
+            _log.info("The ledger is open again, at commit %d.", self._opened.head.commit_id)
+        return not self._lost
+
+    def _reopened(self) -> bool:
         try:
-            opened = open_ledger(self._config, self._door_of_duckdb)
+            opened = open_ledger(self._config, self._door_of_duckdb, self._opened)
         except (Fatal, duckdb.Error, OSError) as error:
+            self._trouble = "The ledger cannot be opened again yet; look at the server's log."
             self._say(logging.ERROR, "The ledger cannot be opened again yet: %s", error)
             return False
-        with self._handle:
+        with self._readers.handle:
             self._opened, self._lost = opened, False
             self._heads.reset(opened.head)
-        self.measures.count("reopened")
-        _log.info("The ledger is open again, at commit %d.", opened.head.commit_id)
         return True
+
+    def _refresh(self, rows: int) -> None:
+        """Close and open the file now and then, while nobody reads.
+
+        DuckDB keeps some 150 KB of every row group that it wrote, and nothing else lets go of it
+        (docs/adr/0022). Not while somebody reads for long or copies, nor with a door of DuckDB's own.
+        """
+        self._rows_until_fresh -= rows
+        never = not self._config.reopen_rows or self._door_of_duckdb is not None
+        if never or self._rows_until_fresh > 0 or self._lost or self._copies:
+            return
+        self._rows_until_fresh = self._config.reopen_rows // _OFTEN
+        self._checkpoint_if_larger_than(0)
+        with self._readers.held_off(_PATIENCE_S) as nobody:
+            if not (nobody and self._ready()) or self._wal_bytes():
+                self.measures.count("refreshes_put_off")
+                return
+            begun_s = time.perf_counter()
+            self._lost = True
+            self._opened.connection.close()
+            if self._reopened():
+                self._rows_until_fresh = self._config.reopen_rows
+                self.measures.count("refreshed")
+                took_ms = 1000 * (time.perf_counter() - begun_s)
+                _log.info("The file was closed and opened again in %.0f ms, to give back memory.", took_ms)
 
     def _fold_before(self, appends: Sequence[Append]) -> None:
         if self._row_groups.are_full_with(appends):
@@ -484,6 +503,18 @@ def told(error: BaseException) -> str:
     """An error for a log: its type, and its first line where that cannot quote what is stored."""
     name = type(error).__name__
     return f"{name}: {str(error).splitlines()[0]}" if isinstance(error, _TELLING) and str(error) else name
+
+
+def _end(door: Door | None, opened: Opened) -> None:
+    if door is not None:
+        door.end(opened.connection)
+
+
+def _too_little_space(free: int) -> StorageTrouble:
+    return StorageTrouble(
+        f"The ledger's disk has only {free} bytes left, so nothing is taken, and nothing of this request is "
+        "stored. Free some space, or lower LOOPGRID_MIN_FREE_BYTES, and send it again."
+    )
 
 
 def _size(file: Path) -> int:

@@ -58,7 +58,11 @@ class Measures:
         self._counts: Counter[str] = Counter()
 
     def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter: ``failed``, ``refused_low_space``, ``reopened``, ``checkpoints_put_off``."""
+        """Add to a counter.
+
+        ``failed``, ``refused_low_space``, ``reopened`` after trouble, ``refreshed`` to give back memory,
+        ``checkpoints_put_off``, ``refreshes_put_off``.
+        """
         with self._lock:
             self._counts[name] += by
 

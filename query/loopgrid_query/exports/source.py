@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -42,7 +42,7 @@ MAX_STANDING: Final = 1000
 class Readable(Protocol):
     """An open ledger, live or read-only."""
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
+    def cursor(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """A reader on the public views."""
 
 

@@ -210,8 +210,8 @@ def test_a_model_call_inside_a_decision_is_its_step_and_not_a_second_decision(tm
 def test_running_statements_of_readers_are_ended_and_closed_readers_are_no_trouble(tmp_path: Path) -> None:
     endless = "SELECT count(*) FROM range(100000000) AS a, range(100000000) AS b WHERE a.range + b.range = 7"
     with house(tmp_path) as it, ThreadPoolExecutor(1) as reader:
-        closed = it.ledger.cursor()
-        closed.close()
+        with it.ledger.cursor():
+            pass
         running = reader.submit(it.rows, endless)
         while not running.done():
             it.ledger.interrupt_readers()
